@@ -164,13 +164,13 @@ def export(store: Store, name: str) -> Export:
             comparison = comparisons[row.comparison_id]
             votes[row.comparison_id].append(_vote(row, comparison, rater, a_side))
         status, guidelines = _status(session, campaign), campaign.guidelines
-    settled = {key: settle(comparisons[key], cast_votes) for key, cast_votes in votes.items()}
+    settled = {key: settle(comparison, votes[key]) for key, comparison in comparisons.items()}
     return Export(
         status=status,
         guidelines=guidelines,
         comparisons=tuple(comparisons.values()),
         votes=tuple(vote for key in comparisons for vote in votes[key]),
-        preferences=tuple(settled[key] for key in comparisons if settled.get(key)),
+        preferences=tuple(preference for preference in settled.values() if preference),
         ties=tuple(
             Tie(comparison.id, tally(votes[key]))
             for key, comparison in comparisons.items()
@@ -235,6 +235,7 @@ def dataset_card(result: Export) -> str:
         if status.agreement is None
         else f"{status.agreement:.1%} of pairs of votes on the same comparison agree"
     )
+    judged = f"{status.complete} of them with {status.overlap} or more votes"
     raters = "\n".join(f"| {r.name} | {r.votes} | {r.skips} |" for r in status.raters)
     return f"""---
 configs:
@@ -254,7 +255,7 @@ People compared two responses to a prompt, blind, each time with the sides drawn
 
 | | |
 |---|---|
-| comparisons | {status.comparisons}, {status.complete} of them with {status.overlap} votes or more |
+| comparisons | {status.comparisons}, {judged} |
 | votes | {status.votes}, and {status.skips} skips |
 | raters | {len(status.raters)} |
 | agreement | {agreement} |

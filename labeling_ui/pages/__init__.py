@@ -1,0 +1,37 @@
+"""What the pages share: the look, and the bar at the top."""
+
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes import Base
+
+_HERE = Path(__file__).parent
+
+STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+
+# Fonts by name only: the machine's own, so that nothing is fetched.
+THEME = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def script(name: str) -> str:
+    """The source of a page's script."""
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def header(current: str) -> gr.HTML:
+    """The bar with the pages, who is signed in, and the way out."""
+    links = "".join(
+        f'<a href="/{page}/"'
+        + (' aria-current="page"' if page == current else "")
+        + (" hidden data-admin" if page == "admin" != current else "")
+        + f">{page.capitalize()}</a>"
+        for page in ("rate", "compare", "admin")
+    )
+    return gr.HTML(
+        f'<header class="rl-top"><span class="rl-brand">rlhf <b>label</b></span>'
+        f'<nav aria-label="Pages">{links}</nav><span class="rl-grow"></span>'
+        '<span class="rl-me" data-me></span>'
+        '<button type="button" class="rl-quiet" data-out>Sign out</button></header>',
+        js_on_load=script("header.js"),
+        apply_default_css=False,
+    )
