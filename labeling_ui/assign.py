@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import bindparam, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from labeling_ui.ballot import Item, Progress
@@ -20,15 +20,71 @@ LEASE = timedelta(minutes=30)
 """How long a comparison is kept for the rater who has it on screen."""
 
 
+# The statements of every vote are built once: building them costs more than running them.
+_mine, _others = aliased(AssignmentRow), aliased(AssignmentRow)
+_campaign, _rater, _now = bindparam("campaign"), bindparam("rater"), bindparam("now")
+
+_HELD_BY_OTHERS = (
+    select(func.count())
+    .where(
+        _others.comparison_id == ComparisonRow.id,
+        _others.rater_id != _rater,
+        _others.open,
+        _others.expires_at > _now,
+    )
+    .scalar_subquery()
+)
+_HAS_PLACE = ComparisonRow.num_votes + _HELD_BY_OTHERS < bindparam("overlap")
+
+# The oldest item that the rater has open, unless it expired and its place is taken.
+_OPEN = (
+    select(AssignmentRow)
+    .join(ComparisonRow, ComparisonRow.id == AssignmentRow.comparison_id)
+    .where(
+        AssignmentRow.rater_id == _rater,
+        AssignmentRow.campaign_id == _campaign,
+        AssignmentRow.open,
+        or_(AssignmentRow.expires_at > _now, _HAS_PLACE),
+    )
+    .order_by(AssignmentRow.id)
+    .limit(1)
+)
+
+# The first comparison with a place that the rater never had.
+_UNSEEN = (
+    select(ComparisonRow)
+    .where(
+        ComparisonRow.campaign_id == _campaign,
+        ~ComparisonRow.complete,
+        ~exists().where(_mine.comparison_id == ComparisonRow.id, _mine.rater_id == _rater),
+        _HAS_PLACE,
+    )
+    .order_by(ComparisonRow.id)
+    .limit(1)
+)
+
+_PROGRESS = (
+    select(func.count(), func.count().filter(~ComparisonRow.complete))
+    .join_from(VoteRow, ComparisonRow, ComparisonRow.id == VoteRow.comparison_id)
+    .where(VoteRow.rater_id == _rater, VoteRow.campaign_id == _campaign, VoteRow.live)
+)
+
+
 def next_item(
     session: Session, campaign: CampaignRow, rater: int, now: datetime, draw: Callable[[], Side]
 ) -> Item | None:
     """What the rater has open already, else a new comparison with a side drawn for it."""
-    held = _held(session, campaign, rater, stamp(now))
+    values = {
+        "campaign": campaign.id,
+        "rater": rater,
+        "now": stamp(now),
+        "overlap": campaign.overlap,
+    }
+    held = session.scalar(_OPEN, values)
     if held is not None:
         keep(held, now)
         return item_of(session, held)
-    comparison = _unseen(session, campaign, rater, stamp(now))
+    comparison = session.scalar(_UNSEEN, values)
     if comparison is None:
         return None
     assignment = AssignmentRow(
@@ -43,54 +99,6 @@ def next_item(
     session.add(assignment)
     session.flush()
     return item_of(session, assignment)
-
-
-def _held(session: Session, campaign: CampaignRow, rater: int, now: str) -> AssignmentRow | None:
-    """The oldest item that the rater has open, unless it expired and its place is taken."""
-    return session.scalar(
-        select(AssignmentRow)
-        .join(ComparisonRow, ComparisonRow.id == AssignmentRow.comparison_id)
-        .where(
-            AssignmentRow.rater_id == rater,
-            AssignmentRow.campaign_id == campaign.id,
-            AssignmentRow.open,
-            or_(AssignmentRow.expires_at > now, _has_place(campaign, rater, now)),
-        )
-        .order_by(AssignmentRow.id)
-        .limit(1)
-    )
-
-
-def _unseen(session: Session, campaign: CampaignRow, rater: int, now: str) -> ComparisonRow | None:
-    """The first comparison with a place that the rater never had."""
-    mine = aliased(AssignmentRow)
-    return session.scalar(
-        select(ComparisonRow)
-        .where(
-            ComparisonRow.campaign_id == campaign.id,
-            ~ComparisonRow.complete,
-            ~exists().where(mine.comparison_id == ComparisonRow.id, mine.rater_id == rater),
-            _has_place(campaign, rater, now),
-        )
-        .order_by(ComparisonRow.id)
-        .limit(1)
-    )
-
-
-def _has_place(campaign: CampaignRow, rater: int, now: str) -> ColumnElement[bool]:
-    """Whether votes and other raters' open items leave a place in the comparison at hand."""
-    others = aliased(AssignmentRow)
-    held = (
-        select(func.count())
-        .where(
-            others.comparison_id == ComparisonRow.id,
-            others.rater_id != rater,
-            others.open,
-            others.expires_at > now,
-        )
-        .scalar_subquery()
-    )
-    return ComparisonRow.num_votes + held < campaign.overlap
 
 
 def keep(assignment: AssignmentRow, now: datetime) -> None:
@@ -112,22 +120,10 @@ def load_comparison(row: ComparisonRow) -> Comparison:
     return from_json(Comparison, json.loads(row.record))
 
 
-def live_votes(campaign: CampaignRow, rater: int) -> ColumnElement[bool]:
-    """The rater's votes in the campaign that count."""
-    return and_(VoteRow.rater_id == rater, VoteRow.campaign_id == campaign.id, VoteRow.live)
-
-
 def progress_of(session: Session, campaign: CampaignRow, rater: int) -> Progress:
     """Answered by the rater, and that plus what others left to do."""
-    done, still_open = (
-        session.execute(
-            select(func.count(), func.count().filter(~ComparisonRow.complete))
-            .join_from(VoteRow, ComparisonRow, ComparisonRow.id == VoteRow.comparison_id)
-            .where(live_votes(campaign, rater))
-        )
-        .one()
-        .tuple()
-    )
+    values = {"campaign": campaign.id, "rater": rater}
+    done, still_open = session.execute(_PROGRESS, values).one()
     to_do = campaign.num_comparisons - campaign.num_complete - still_open
     return Progress(done, done + to_do)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
-from labeling_ui.assign import item_of, keep, live_votes, next_item, progress_of, stamp
+from labeling_ui.assign import item_of, keep, next_item, progress_of, stamp
 from labeling_ui.ballot import Answer, Progress, Turn, as_outcome, draw_side
 from labeling_ui.store import (
     AssignmentRow,
@@ -26,6 +26,24 @@ from labeling_ui.store import (
 )
 from rlhf.errors import DataError
 from rlhf.records import Comparison, Side, to_json
+
+# Built once, like the statements of assign.py.
+_NAMED = select(CampaignRow).where(CampaignRow.name == bindparam("name"))
+_EARLIER = (
+    select(VoteRow)
+    .where(or_(VoteRow.key == bindparam("key"), VoteRow.assignment_id == bindparam("assignment")))
+    .order_by(VoteRow.id)
+)
+_LATEST = (
+    select(VoteRow)
+    .where(
+        VoteRow.rater_id == bindparam("rater"),
+        VoteRow.campaign_id == bindparam("campaign"),
+        VoteRow.live,
+    )
+    .order_by(VoteRow.id.desc())
+    .limit(1)
+)
 
 _NAME = re.compile(r"\w[\w .-]{0,79}")
 
@@ -96,7 +114,7 @@ class Campaigns:
 
     def _named(self, session: Session, name: str, overlap: int) -> CampaignRow:
         """The campaign called ``name``, made if there is none."""
-        campaign = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
+        campaign = session.scalar(_NAMED, {"name": name})
         if campaign is None:
             campaign = CampaignRow(
                 name=name,
@@ -159,18 +177,13 @@ class Campaigns:
         self, session: Session, campaign: CampaignRow, assignment: AssignmentRow, answer: Answer
     ) -> int:
         outcome = as_outcome(answer.choice, cast("Side", assignment.a_side))
-        same_key = session.scalar(select(VoteRow).where(VoteRow.key == answer.key))
-        if same_key is not None:
-            if (same_key.assignment_id, same_key.outcome) != (assignment.id, outcome):
-                raise Conflict("this key was used for another vote; make a new key for each")
-            return same_key.id
-        latest = session.scalar(
-            select(VoteRow)
-            .where(VoteRow.assignment_id == assignment.id)
-            .order_by(VoteRow.id.desc())
-            .limit(1)
-        )
-        if latest is not None and latest.live:
+        earlier = session.scalars(_EARLIER, {"assignment": assignment.id, "key": answer.key}).all()
+        for vote in earlier:
+            if vote.key == answer.key:
+                if (vote.assignment_id, vote.outcome) != (assignment.id, outcome):
+                    raise Conflict("this key was used for another vote; make a new key for each")
+                return vote.id
+        if any(vote.live for vote in earlier):
             raise Conflict("this comparison is answered already; undo that answer to change it")
         vote = VoteRow(
             assignment_id=assignment.id,
@@ -183,7 +196,7 @@ class Campaigns:
             shown_at=stamp(answer.shown_at) if answer.shown_at else assignment.shown_at,
             answered_at=stamp(self._clock()),
             key=answer.key,
-            supersedes=latest.id if latest else None,
+            supersedes=earlier[-1].id if earlier else None,
             live=True,
         )
         session.add(vote)
@@ -200,12 +213,7 @@ class Campaigns:
         """
         with self._store.write() as session:
             campaign = find_campaign(session, name)
-            vote = session.scalar(
-                select(VoteRow)
-                .where(live_votes(campaign, rater))
-                .order_by(VoteRow.id.desc())
-                .limit(1)
-            )
+            vote = session.scalar(_LATEST, {"campaign": campaign.id, "rater": rater})
             if vote is None:
                 raise Conflict("there is nothing to undo")
             vote.live = False
@@ -236,7 +244,7 @@ class Campaigns:
 
 def find_campaign(session: Session, name: str) -> CampaignRow:
     """The campaign called ``name``, or :class:`NotFound`."""
-    campaign = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
+    campaign = session.scalar(_NAMED, {"name": name})
     if campaign is None:
         raise NotFound(f"there is no campaign {name!r}")
     return campaign

@@ -127,7 +127,7 @@ def _status(session: Session, campaign: CampaignRow) -> Status:
         select(VoteRow.comparison_id, VoteRow.outcome).where(*live, VoteRow.outcome != "skip")
     ):
         by_comparison[comparison].append(outcome)
-    counts = tuple(RaterCount(*row.tuple()) for row in raters)
+    counts = tuple(RaterCount(*row) for row in raters)
     return Status(
         name=campaign.name,
         overlap=campaign.overlap,
