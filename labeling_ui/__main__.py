@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from labeling_ui.accounts import Accounts, session_secret
@@ -76,12 +77,12 @@ def serve(options: argparse.Namespace) -> None:
     from labeling_ui.app import create_app  # Gradio takes seconds to import
 
     store = Store(options.db)
-    secret = session_secret(options.db, options.secret_file)
-    app = create_app(store, secret, policies=options.policies)
+    accounts = Accounts(store, session_secret(options.db, options.secret_file))
+    app = create_app(store, accounts, policies=options.policies)
     listener = _listen(options.host, options.port)
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
-    if not Accounts(store, secret).count():
+    if not accounts.count():
         print("nobody can sign in yet: `rlhf label add-user NAME --admin`", file=sys.stderr)
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
@@ -110,10 +111,10 @@ def add_user(options: argparse.Namespace) -> None:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = getpass.getpass(f"Password for {options.name}: ")
-    store = Store(options.db)
     role = "admin" if options.admin else "rater"
     # Sessions are not touched here, so any secret will do.
-    account = Accounts(store, "").add(options.name, password, role)
+    with closing(Store(options.db)) as store:
+        account = Accounts(store, "").add(options.name, password, role)
     print(f"{account.role} {account.name} added to {options.db}")
 
 
@@ -121,9 +122,10 @@ def import_file(options: argparse.Namespace) -> None:
     """Add the comparisons in a JSONL file."""
     comparisons = list(read_comparisons(options.file))
     guidelines = _read(options.guidelines) if options.guidelines else ""
-    added = Campaigns(Store(options.db)).add(
-        options.campaign, comparisons, overlap=options.overlap, guidelines=guidelines
-    )
+    with closing(Store(options.db)) as store:
+        added = Campaigns(store).add(
+            options.campaign, comparisons, overlap=options.overlap, guidelines=guidelines
+        )
     print(f"{options.campaign}: {added.added} comparisons added, {added.duplicates} known already")
 
 
@@ -161,7 +163,8 @@ def _read(path: Path) -> str:
 
 def export_folder(options: argparse.Namespace) -> None:
     """Write a campaign's export."""
-    result = export(Store(options.db, create=False), options.campaign)
+    with closing(Store(options.db, create=False)) as store:
+        result = export(store, options.campaign)
     write_folder(result, options.folder)
     print(
         f"{options.folder}: {len(result.preferences)} preferences, {len(result.ties)} ties, "
@@ -171,7 +174,8 @@ def export_folder(options: argparse.Namespace) -> None:
 
 def status(options: argparse.Namespace) -> None:
     """Print how far every campaign is."""
-    campaigns = all_status(Store(options.db, create=False))
+    with closing(Store(options.db, create=False)) as store:
+        campaigns = all_status(store)
     if not campaigns:
         print("no campaigns yet: `rlhf label import CAMPAIGN FILE.jsonl`")
     for campaign in campaigns:

@@ -108,11 +108,10 @@ def _foreign(headers: Headers) -> bool:
 
 def create_app(
     store: Store,
-    secret: str,
+    accounts: Accounts,
     *,
     policies: Sequence[Path] = (),
     loader: PolicyLoader = load_policies,
-    accounts: Accounts | None = None,
 ) -> FastAPI:
     """The labelling app on ``store``; ``policies`` are run folders for the compare page.
 
@@ -122,7 +121,6 @@ def create_app(
     for variable in ("GRADIO_SHARE", "GRADIO_VIBE_MODE"):
         if os.environ.get(variable):
             raise ConfigError(f"{variable} would open this server to others; unset it")
-    accounts = accounts or Accounts(store, secret)
     campaigns = Campaigns(store)
     app = FastAPI(title="rlhf label", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RLHFError, error_answer)

@@ -24,7 +24,7 @@ def render(text: str) -> str:
     return nh3.clean(
         _MARKDOWN.render(text),
         tags=_BLOCKS | _INLINE | _TABLE,
-        attributes={"a": {"href"}, "ol": {"start"}},
+        attributes={"*": set(), "a": {"href"}, "ol": {"start"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},

@@ -228,6 +228,7 @@ class Store:
     def write(self) -> Generator[Session]:
         """One transaction that holds the write lock from its beginning; durable on exit."""
         with self._writing, self._session(self._writer) as session, session.begin():
+            session.connection()  # takes the lock now, not at the first statement
             yield session
 
     @contextmanager

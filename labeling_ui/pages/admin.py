@@ -25,7 +25,8 @@ def campaigns_html(campaigns: list[Status]) -> str:
 
 def _card(status: Status) -> str:
     name = escape(status.name)
-    share = status.complete / status.comparisons if status.comparisons else 0.0
+    wanted = status.comparisons * status.overlap
+    share = min(1.0, status.votes / wanted) if wanted else 0.0
     agreement = "none yet" if status.agreement is None else f"{status.agreement:.1%}"
     figures = (
         ("Comparisons", f"{status.comparisons:,}"),
@@ -53,7 +54,7 @@ def _card(status: Status) -> str:
     return (
         f'<article class="rl-card"><div class="rl-head"><h2>{name}</h2>'
         f'<a class="rl-side" href="/api/campaigns/{name}/export" download>Export</a></div>'
-        f'<div class="rl-progress" role="progressbar" aria-label="Complete" aria-valuemin="0" '
+        f'<div class="rl-progress" role="progressbar" aria-label="Votes" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{share * 100:.0f}">'
         f'<i style="width:{share:.1%}"></i></div><dl class="rl-facts">{facts}</dl>{table}</article>'
     )

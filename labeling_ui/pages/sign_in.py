@@ -11,6 +11,7 @@ def page() -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in · rlhf label</title>
+<link rel="icon" href="data:,">
 <style>{STYLE}</style>
 </head>
 <body class="rl-plain">
@@ -40,6 +41,7 @@ def refused() -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Not for you · rlhf label</title>
+<link rel="icon" href="data:,">
 <style>{STYLE}</style>
 </head>
 <body class="rl-plain">

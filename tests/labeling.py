@@ -1,0 +1,75 @@
+"""Comparisons to label, and the app on a free port, for the tests of the labelling room."""
+
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+from argon2 import PasswordHasher
+
+from labeling_ui.accounts import Accounts
+from labeling_ui.app import create_app
+from labeling_ui.store import Store
+from rlhf.records import Comparison, Message, Prompt, Response
+
+SECRET = "a secret of the tests"
+PASSWORD = "correct horse"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+def comparison(number: int) -> Comparison:
+    """Two turns, a question that is due, and two policies whose names must not show."""
+    messages = (
+        Message("user", f"Where is parcel {number}?"),
+        Message("assistant", "Which street?"),
+        Message("user", "Elm Street."),
+    )
+    return Comparison(
+        Prompt(messages),
+        Response(f"Parcel {number} arrives on **Monday**.", "runs/secretive-sft"),
+        Response(f"I do not know about {number}.", "runs/secretive-ppo"),
+    )
+
+
+def comparisons(count: int) -> list[Comparison]:
+    """As many different ones."""
+    return [comparison(number) for number in range(count)]
+
+
+def cheap_accounts(store: Store, **options) -> Accounts:
+    """Accounts whose passwords are hashed fast."""
+    return Accounts(store, SECRET, hasher=CHEAP, **options)
+
+
+@contextmanager
+def running(database: Path, **options) -> Generator[str]:
+    """The URL of the app on ``database``, with an admin and raters ann and bob."""
+    with closing(Store(database)) as store:
+        accounts = cheap_accounts(store)
+        for name, role in (("admin", "admin"), ("ann", "rater"), ("bob", "rater")):
+            accounts.add(name, PASSWORD, role)
+        app = create_app(store, accounts, **options)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+            listener.close()
+
+
+def client(url: str, name: str | None = None) -> httpx.Client:
+    """A program that talks to the API, signed in as ``name``."""
+    session = httpx.Client(base_url=url, timeout=30)
+    if name is not None:
+        answer = session.post("/api/login", json={"name": name, "password": PASSWORD})
+        assert answer.status_code == 200
+    return session
