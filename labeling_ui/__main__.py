@@ -1,12 +1,13 @@
 """``python -m labeling_ui``: serve the app, add users, import, export, status."""
 
 import argparse
+import asyncio
 import getpass
 import json
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from labeling_ui.accounts import Accounts, session_secret
@@ -72,21 +73,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Listen, say where, and answer until interrupted."""
+    with closing(Store(options.db)) as store:
+        accounts = Accounts(store, session_secret(options.db, options.secret_file))
+        with closing(_listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
+            asyncio.run(_answer(store, accounts, listener, options))
+
+
+async def _answer(
+    store: Store, accounts: Accounts, listener: socket.socket, options: argparse.Namespace
+) -> None:
     import uvicorn
 
     from labeling_ui.app import create_app  # Gradio takes seconds to import
 
-    store = Store(options.db)
-    accounts = Accounts(store, session_secret(options.db, options.secret_file))
+    # Built inside the loop, because outside one Gradio opens loops that it never closes.
     app = create_app(store, accounts, policies=options.policies)
-    listener = _listen(options.host, options.port)
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
     if not accounts.count():
         print("nobody can sign in yet: `rlhf label add-user NAME --admin`", file=sys.stderr)
     config = uvicorn.Config(app, log_level="warning", access_log=False)
-    uvicorn.Server(config).run(sockets=[listener])
-    store.close()
+    await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

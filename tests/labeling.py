@@ -1,5 +1,6 @@
 """Comparisons to label, and the app on a free port, for the tests of the labelling room."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Generator
@@ -51,17 +52,24 @@ def running(database: Path, **options) -> Generator[str]:
         accounts = cheap_accounts(store)
         for name, role in (("admin", "admin"), ("ann", "rater"), ("bob", "rater")):
             accounts.add(name, PASSWORD, role)
-        app = create_app(store, accounts, **options)
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        servers: list[uvicorn.Server] = []
+
+        async def serve() -> None:
+            app = create_app(store, accounts, **options)
+            servers.append(uvicorn.Server(uvicorn.Config(app, log_level="warning")))
+            await servers[0].serve(sockets=[listener])
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            httpx.get(url + "/healthz", timeout=60)
+            yield url
         finally:
-            server.should_exit = True
+            servers[0].should_exit = True
             thread.join()
             listener.close()
 
