@@ -19,7 +19,7 @@ from labeling_ui.render import render
 from labeling_ui.results import export, status_of
 from labeling_ui.store import Conflict, NotFound, Store, StoreError
 from rlhf.errors import RLHFError
-from rlhf.records import Comparison, from_json
+from rlhf.records import Comparison, Text, from_json
 
 COOKIE = "rlhf_label_session"
 
@@ -41,8 +41,8 @@ class _Body(BaseModel):
 class Login(_Body):
     """Name and password."""
 
-    name: str
-    password: str
+    name: Text
+    password: Text
 
 
 class NewUser(Login):
@@ -54,9 +54,9 @@ class NewUser(Login):
 class NewCampaign(_Body):
     """A campaign to make or to add to."""
 
-    name: str
+    name: Text
     overlap: int = 1
-    guidelines: Annotated[str, Field(max_length=20_000)] = ""
+    guidelines: Annotated[Text, Field(max_length=20_000)] = ""
     comparisons: list[dict[str, Any]]
 
 

@@ -106,7 +106,7 @@ class Campaigns:
                 if key not in known:
                     fresh.setdefault(key, comparison)
             session.add_all(
-                ComparisonRow(campaign_id=campaign.id, key=key, record=json.dumps(to_json(c)))
+                ComparisonRow(campaign_id=campaign.id, key=key, record=_as_text(c))
                 for key, c in fresh.items()
             )
             campaign.num_comparisons += len(fresh)
@@ -266,6 +266,18 @@ def _check_campaign(name: str, overlap: int, comparisons: list[Comparison]) -> N
             f"campaign name {name!r} would show policy {shown[0]!r} to the raters; choose a "
             "neutral name"
         )
+
+
+def _as_text(comparison: Comparison) -> str:
+    record = json.dumps(to_json(comparison), ensure_ascii=False)
+    try:
+        record.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"comparison {comparison.id}: its metadata holds a lone surrogate, which no file can "
+            "hold; remove it"
+        ) from error
+    return record
 
 
 def _count(session: Session, campaign: CampaignRow, vote: VoteRow, change: int) -> None:

@@ -74,10 +74,11 @@ def running(database: Path, **options) -> Generator[str]:
             listener.close()
 
 
-def client(url: str, name: str | None = None) -> httpx.Client:
+@contextmanager
+def client(url: str, name: str | None = None) -> Generator[httpx.Client]:
     """A program that talks to the API, signed in as ``name``."""
-    session = httpx.Client(base_url=url, timeout=30)
-    if name is not None:
-        answer = session.post("/api/login", json={"name": name, "password": PASSWORD})
-        assert answer.status_code == 200
-    return session
+    with httpx.Client(base_url=url, timeout=30) as session:
+        if name is not None:
+            answer = session.post("/api/login", json={"name": name, "password": PASSWORD})
+            assert answer.status_code == 200
+        yield session

@@ -414,22 +414,20 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
         body = {"name": "one", "comparisons": [to_json(c) for c in comparisons(12)]}
         admin.post("/api/campaigns", json=body)
-        ann = client(url, "ann")
-        item = ann.get("/api/campaigns/one/next").json()["item"]
-        for number in range(8):
-            vote = answer_to(item, "left", f"before-{number}")
-            answer = ann.post("/api/campaigns/one/votes", json=vote).json()
-            item = answer["item"]
+        with client(url, "ann") as ann:
+            item = ann.get("/api/campaigns/one/next").json()["item"]
+            for number in range(8):
+                vote = answer_to(item, "left", f"before-{number}")
+                answer = ann.post("/api/campaigns/one/votes", json=vote).json()
+                item = answer["item"]
+            session = dict(ann.cookies)
         process.send_signal(signal.SIGKILL)
         process.wait()
     with served(database) as (url, _):
-        ann.base_url = httpx.URL(url)  # the cookie outlives the server
-        for port_free in ann.cookies.jar:
-            port_free.domain = "127.0.0.1"
-        assert ann.get("/api/campaigns/one/next").json()["item"] == item
-        replay = ann.post("/api/campaigns/one/votes", json=vote).json()
-        assert replay == answer
+        # The session outlives the server, and so does what was on the screen.
+        with httpx.Client(base_url=url, cookies=session) as ann:
+            assert ann.get("/api/campaigns/one/next").json()["item"] == item
+            assert ann.post("/api/campaigns/one/votes", json=vote).json() == answer
         with client(url, "admin") as admin:
             votes = admin.get("/api/campaigns/one/export").json()["votes"]
-        ann.close()
     assert len(votes) == 8

@@ -354,6 +354,13 @@ def test_a_comparison_is_not_added_twice_not_even_swapped(store):
     assert status_of(store, "one").comparisons == 3
 
 
+def test_metadata_that_no_file_can_hold_is_refused(store):
+    c = comparison(0)
+    odd = Comparison(c.prompt, c.response_a, c.response_b, {"note": "\ud800"})
+    with pytest.raises(DataError, match=f"{odd.id}: its metadata holds a lone surrogate"):
+        Campaigns(store).add("one", [odd])
+
+
 def test_a_campaign_can_grow_after_its_raters_finished(store):
     campaigns, ann = start(store, count=1)
     ann.vote("left")
