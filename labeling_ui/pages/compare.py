@@ -78,7 +78,7 @@ class Answers:
             (run.name if named else f"Policy {index + 1}", index)
             for index, run in enumerate(self._runs)
         ]
-        return gr.Dropdown(options, value=0), gr.Dropdown(options, value=len(options) > 1)
+        return gr.Dropdown(options, value=0), gr.Dropdown(options, value=min(1, len(options) - 1))
 
     def answer(
         self, prompt: str, first: int, second: int, request: gr.Request

@@ -40,7 +40,7 @@ def policies():
 @pytest.fixture(scope="module")
 def url(tmp_path_factory, policies):
     database = tmp_path_factory.mktemp("label") / "label.db"
-    with running(database, policies=RUNS, loader=lambda runs: policies) as address:
+    with running(database, policies=RUNS, loader=lambda _: policies) as address:
         yield address
 
 
@@ -65,21 +65,43 @@ def test_two_policies_answer_side_by_side_as_they_write(url, enter, policies):
     assert policies.asked == [(run.name, "Where is my parcel?") for run in RUNS]
 
 
-def test_a_rater_learns_no_name_of_a_policy_and_an_admin_does(url, enter):
-    tab = enter(url, "ann", "compare")
-    received = []
-    tab.on("response", lambda answer: received.append(answer))
-    tab.reload()
-    expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
-    ask(tab, "please fail")
-    expect(tab.get_by_text("the policies cannot answer now")).to_be_visible()
-    text = "".join(answer.text() for answer in received if "/assets/" not in answer.url)
-    assert "Policy 1" in text
-    assert "secretive" not in text
-    boss = enter(url, "admin", "compare")
-    expect(boss.get_by_label("Left policy")).to_have_value("secretive-sft")
-    ask(boss, "please fail")
-    expect(boss.get_by_text("runs/secretive-sft: is damaged")).to_be_visible()
+def test_an_admin_learns_which_policy_failed_and_a_rater_that_one_did(url, enter):
+    for name, label, said in (
+        ("ann", "Policy 1", "the policies cannot answer now; tell an admin"),
+        ("admin", "secretive-sft", "runs/secretive-sft: is damaged"),
+    ):
+        tab = enter(url, name, "compare")
+        expect(tab.get_by_label("Left policy")).to_have_value(label)
+        ask(tab, "please fail")
+        expect(tab.get_by_text(said)).to_be_visible()
+
+
+def events(session, number, data):
+    """Everything that Gradio sends in answer to one call."""
+    body = {"fn_index": number, "data": data, "session_hash": "hash"}
+    assert session.post("/compare/gradio_api/queue/join", json=body).status_code == 200
+    text = ""
+    with session.stream(
+        "GET", "/compare/gradio_api/queue/data", params={"session_hash": "hash"}
+    ) as stream:
+        for line in stream.iter_lines():
+            text += line
+            if '"process_completed"' in line:
+                return text
+    raise AssertionError(text)
+
+
+def test_no_page_config_or_event_tells_a_rater_a_name(url, policies):
+    policies.go_on.set()
+    with client(url, "ann") as ann:
+        received = [ann.get(path).text for path in ("/compare/", "/compare/config")]
+        offered = events(ann, 0, [])
+        answered = [events(ann, 1, [prompt, 0, 1]) for prompt in ("please fail", "where?")]
+    assert "Policy 2" in offered
+    assert "cannot answer now" in answered[0]
+    assert "all is well" not in answered[0]
+    assert "well." in answered[1]
+    assert "secretive" not in "".join([*received, offered, *answered])
 
 
 def test_an_admin_sees_how_far_a_campaign_is_and_exports_it(url, enter):
