@@ -77,7 +77,8 @@ def layout() -> str:
       <kbd>?</kbd></button>
   </div>
   <p class="rl-notice" role="alert" hidden></p>
-  <details class="rl-guidelines" hidden><summary>Guidelines</summary><div></div></details>
+  <details class="rl-guidelines" hidden><summary>Guidelines</summary>
+    <div class="rl-text" dir="auto"></div></details>
   <p class="rl-wait">Loading…</p>
   <div class="rl-done" hidden>
     <h2>All done</h2><p data-done></p>
@@ -94,7 +95,7 @@ def layout() -> str:
         <div class="rl-chips" role="group" aria-label="How much better, optional">
           <span class="rl-hint">How much better?</span>{strengths}</div>
         <textarea class="rl-reason" rows="1" maxlength="4000" aria-label="Reason, optional"
-          placeholder="Why? (optional, r)"></textarea>
+          placeholder="Why? (optional)"></textarea>
       </div>
       <div class="rl-keys">
         {buttons["left"]}{buttons["tie"]}{buttons["right"]}
