@@ -45,7 +45,7 @@ class Answer:
 
     assignment: int
     choice: Choice
-    key: Annotated[str, Field(pattern=r"^[\w.:-]{8,64}$")]
+    key: Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
     strength: Annotated[int, Field(ge=1, le=3)] | None = None
     """How much better the chosen side is, 1 (slightly) to 3 (much)."""
     reason: Annotated[Text, Field(max_length=MAX_REASON)] = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from labeling_ui.assign import item_of, keep, next_item, progress_of, stamp
@@ -31,7 +31,12 @@ from rlhf.records import Comparison, Side, to_json
 _NAMED = select(CampaignRow).where(CampaignRow.name == bindparam("name"))
 _EARLIER = (
     select(VoteRow)
-    .where(or_(VoteRow.key == bindparam("key"), VoteRow.assignment_id == bindparam("assignment")))
+    .where(
+        or_(
+            and_(VoteRow.rater_id == bindparam("rater"), VoteRow.key == bindparam("key")),
+            VoteRow.assignment_id == bindparam("assignment"),
+        )
+    )
     .order_by(VoteRow.id)
 )
 _LATEST = (
@@ -177,7 +182,8 @@ class Campaigns:
         self, session: Session, campaign: CampaignRow, assignment: AssignmentRow, answer: Answer
     ) -> int:
         outcome = as_outcome(answer.choice, cast("Side", assignment.a_side))
-        earlier = session.scalars(_EARLIER, {"assignment": assignment.id, "key": answer.key}).all()
+        values = {"rater": assignment.rater_id, "assignment": assignment.id, "key": answer.key}
+        earlier = session.scalars(_EARLIER, values).all()
         for vote in earlier:
             if vote.key == answer.key:
                 if (vote.assignment_id, vote.outcome) != (assignment.id, outcome):

@@ -142,10 +142,12 @@ class VoteRow(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     shown_at: Mapped[str] = mapped_column(default="")
     answered_at: Mapped[str]
-    key: Mapped[str] = mapped_column(unique=True)
+    key: Mapped[str]
+    """Made by the rater's program; the same key again is the same vote."""
     supersedes: Mapped[int | None] = mapped_column(ForeignKey("vote.id"))
     live: Mapped[bool]
     __table_args__ = (
+        UniqueConstraint("rater_id", "key"),
         Index(
             "vote_one_live", "comparison_id", "rater_id", unique=True, sqlite_where=text("live = 1")
         ),

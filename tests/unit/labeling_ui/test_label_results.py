@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui.ballot import Answer
+from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.results import all_status, export, percent_agreement, status_of, write_folder
 from labeling_ui.store import NotFound
@@ -13,7 +13,7 @@ from rlhf.records import Comparison, Preference, Vote, from_json, settle
 from tests.labeling import PASSWORD, cheap_accounts, comparisons
 
 
-def judged(store, table: dict[str, list[str]], overlap: int = 3):
+def judged(store, table: dict[str, list[Choice]], overlap: int = 3):
     """Campaign ``one`` where each rater gave these answers in order; a always stands left."""
     accounts = cheap_accounts(store)
     campaigns = Campaigns(store, draw=lambda: "left")
@@ -27,7 +27,7 @@ def judged(store, table: dict[str, list[str]], overlap: int = 3):
             campaigns.submit("one", rater, Answer(item.assignment, choice, key))
 
 
-VOTES = {
+VOTES: dict[str, list[Choice]] = {
     "ann": ["left", "left", "tie"],
     "bob": ["left", "right", "skip"],
     "cy": ["right", "both_bad", "skip"],
