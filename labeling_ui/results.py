@@ -237,17 +237,16 @@ def dataset_card(result: Export) -> str:
     )
     judged = f"{status.complete} of them with {status.overlap} or more votes"
     raters = "\n".join(f"| {r.name} | {r.votes} | {r.skips} |" for r in status.raters)
+    # `datasets` cannot read an empty file, and the first of these is what it takes.
+    files = [name for name, rows in result.to_json().items() if rows]
+    files.sort(key=("preferences", "votes", "ties", "comparisons").index)
+    configs = "\n".join(
+        f"- config_name: {name}\n  data_files: {name}.jsonl\n  default: {str(not index).lower()}"
+        for index, name in enumerate(files)
+    )
     return f"""---
 configs:
-- config_name: preferences
-  default: true
-  data_files: preferences.jsonl
-- config_name: votes
-  data_files: votes.jsonl
-- config_name: comparisons
-  data_files: comparisons.jsonl
-- config_name: ties
-  data_files: ties.jsonl
+{configs}
 ---
 # {status.name}
 

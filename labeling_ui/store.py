@@ -200,6 +200,7 @@ class Store:
                 f"{path}: no such label database; name it with --db, or make one with "
                 "`rlhf label add-user NAME --admin`"
             )
+        _make_private(path)
         self._engine = _engine(path, patience)
         self._writer = self._engine.execution_options(write=True)
         try:
@@ -255,6 +256,14 @@ class Store:
     def close(self) -> None:
         """Let go of the file."""
         self._engine.dispose()
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if there is none, so that only we can read the password hashes in it."""
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: {_REASONS['unable to open']}") from error
 
 
 def _engine(path: Path, patience: float) -> Engine:

@@ -12,6 +12,8 @@ import pytest
 
 from labeling_ui.__main__ import main
 from labeling_ui.app import create_app
+from labeling_ui.ballot import Answer, Choice
+from labeling_ui.campaigns import Campaigns
 from labeling_ui.store import Store
 from rlhf.errors import ConfigError
 from rlhf.records import Comparison, Preference, Vote, from_json, to_json
@@ -352,6 +354,36 @@ def test_from_import_to_export_on_the_command_line(folder, monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "rlhf label: campaign 'one' has no votes yet; there is nothing to export\n"
     )
+
+
+def test_what_the_command_line_exports_is_a_dataset(folder, monkeypatch, capsys):
+    store = Store(folder / "label.db")
+    ann = cheap_accounts(store).add("ann", PASSWORD, "rater").id
+    campaigns = Campaigns(store)
+    campaigns.add("one", comparisons(2))
+    choices: list[tuple[str, Choice]] = [("1", "left"), ("2", "tie")]
+    for key, choice in choices:
+        item = campaigns.next("one", ann).item
+        assert item is not None
+        campaigns.submit("one", ann, Answer(item.assignment, choice, key))
+    store.close()
+    assert run("export", "one", "out") == 0
+    assert capsys.readouterr().out == "out: 1 preferences, 1 ties, 2 votes\n"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    parts = ("preferences", "votes", "ties")
+    read = {
+        part: datasets.load_dataset(str(folder / "out"), part, cache_dir=str(folder / "cache"))
+        for part in parts
+    }
+    assert [len(read[part]["train"]) for part in parts] == [1, 2, 1]
+    unasked = datasets.load_dataset(str(folder / "out"), cache_dir=str(folder / "cache"))
+    first = comparison(0)
+    assert {unasked["train"]["chosen"][0], unasked["train"]["rejected"][0]} == {
+        first.response_a.text,
+        first.response_b.text,
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
-from labeling_ui.results import all_status, export, percent_agreement, status_of, write_folder
+from labeling_ui.results import (
+    all_status,
+    dataset_card,
+    export,
+    percent_agreement,
+    status_of,
+    write_folder,
+)
 from labeling_ui.store import NotFound
 from rlhf.errors import DataError
 from rlhf.records import Comparison, Preference, Vote, from_json, settle
@@ -112,6 +119,14 @@ def test_without_votes_there_is_nothing_to_export(store, tmp_path):
     Campaigns(store).add("one", comparisons(1))
     with pytest.raises(DataError, match="no votes yet"):
         write_folder(export(store, "one"), tmp_path / "out")
+
+
+def test_the_card_offers_only_what_there_is(store):
+    judged(store, {"ann": ["left"]})
+    card = dataset_card(export(store, "one"))
+    assert card.startswith("---\nconfigs:\n- config_name: preferences\n")
+    assert "votes.jsonl\n  default: false\n" in card
+    assert "config_name: ties" not in card
 
 
 def test_the_card_says_so_where_nobody_can_disagree(store, tmp_path):

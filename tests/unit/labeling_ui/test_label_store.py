@@ -1,4 +1,5 @@
 import sqlite3
+import stat
 from contextlib import closing
 
 import pytest
@@ -76,6 +77,10 @@ def test_a_missing_database_is_not_made_by_looking(tmp_path):
     with pytest.raises(StoreError, match="no such label database"):
         Store(path, create=False)
     assert not path.exists()
+
+
+def test_nobody_else_can_read_a_new_database(store):
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
 
 
 def test_a_missing_folder_is_named(tmp_path):
