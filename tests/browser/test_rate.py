@@ -128,6 +128,8 @@ def test_two_keys_at_once_are_one_vote(url, enter, campaign):
     name = campaign(comparisons(5))
     tab = enter(url, "ann")
     choose_campaign(tab, name)
+    sent = []
+    tab.on("request", lambda request: sent.append(request.method))
     tab.evaluate(
         """() => { for (const key of ["1", "2", "1", "0", "u"])
         document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })); }"""
@@ -136,6 +138,7 @@ def test_two_keys_at_once_are_one_vote(url, enter, campaign):
     tab.wait_for_selector("[data-state=ready]")
     held, _ = exported(url, name)
     assert len(held) == 1
+    assert sent == ["POST"]  # the server was not even asked twice
 
 
 def test_keys_with_a_modifier_or_held_down_do_not_vote(url, enter, campaign):
