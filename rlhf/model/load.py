@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,8 @@ def _quantization(spec: BaseSpec, dtype: torch.dtype) -> BitsAndBytesConfig | No
     if spec.storage == "none":
         return None
     if spec.storage == "int8":
+        # it says at every call that int8 products are taken in float16, which they always are
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
