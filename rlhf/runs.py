@@ -225,6 +225,12 @@ def is_run(path: str | Path) -> bool:
     return any((f / _FACTS).exists() for f in (folder, unfinished))
 
 
+def can_resume(path: str | Path) -> bool:
+    """Whether the run of this name died after a checkpoint."""
+    folder = Path(path)
+    return newest_checkpoint(folder.with_name(folder.name + _PARTIAL)) is not None
+
+
 def newest_checkpoint(run_folder: Path) -> Path | None:
     """The newest checkpoint that is complete; the trainer writes its state last."""
     states = run_folder.glob(f"{_CHECKPOINTS}/*/{_TRAINER_STATE}")
