@@ -73,8 +73,8 @@ def _check(rng: random.Random) -> Document:
     step = rng.choice(intent.steps).format(**card)
     stray = rng.choice(INTENTS)
     stray_step = rng.choice(stray.steps).format(**card)
-    wrong = rng.random() < 0.5  # noqa: PLR2004
-    off = stray is not intent and rng.random() < 0.5  # noqa: PLR2004
+    wrong = rng.random() < 0.5
+    off = stray is not intent and rng.random() < 0.5
     said = wrong_fact(intent, card, rng) if wrong else right
     verdict = f"Fact {'wrong' if wrong else 'right'}, step {'wrong' if off else 'right'}."
     return (
@@ -86,11 +86,13 @@ def _check(rng: random.Random) -> Document:
 
 
 def _echo(rng: random.Random) -> Document:
-    """A list of facts, said twice."""
+    """A list of facts, and the same list again, twice."""
     card = draw_card(rng, held_out=False)
-    facts = [card[f] for f in ("order", "item", "paid", "fee", "sent", "due", "hours", "private")]
-    line = "; ".join(rng.sample(facts, 5))
-    return (Message("user", line), Message("assistant", line))
+    line = "; ".join(card[field] for field in rng.sample(_ECHOED, rng.randint(3, 6)))
+    return (Message("user", line), Message("assistant", line), Message("assistant", line))
+
+
+_ECHOED = ("order", "item", "paid", "fee", "sent", "due", "hours", "returns", "private")
 
 
 _KINDS: tuple[tuple[Callable[[random.Random], Document], float], ...] = (
@@ -101,14 +103,18 @@ _KINDS: tuple[tuple[Callable[[random.Random], Document], float], ...] = (
     (_echo, 0.1),
 )
 
+_ECHOES_FIRST = 0.15
+"""Share of the corpus that comes first and is all echoes. Copying is learned in minutes from them
+and in hours without them, so whoever trains on the corpus keeps its order."""
+
 
 def documents(seed: int, n: int) -> Iterator[Document]:
-    """``n`` documents; none names a fact that is kept for held-out prompts."""
+    """``n`` documents in teaching order; none names a fact that is kept for held-out prompts."""
     rng = random.Random(f"corpus {seed}")
     kinds, weights = zip(*_KINDS, strict=True)
-    for _ in range(n):
+    for number in range(n):
         [kind] = rng.choices(kinds, weights)
-        yield kind(rng)
+        yield _echo(rng) if number < n * _ECHOES_FIRST else kind(rng)
 
 
 def write_corpus(path: Path, *, seed: int, n: int) -> Path:

@@ -16,12 +16,14 @@ _FACT_WEIGHT = 0.6
 _STEP_WEIGHT = 0.4
 _WRONG_FACT_FACTOR = 0.5
 """A reply that misleads is worth less than one that leaves the fact out."""
-_MANNER_FLOOR = 0.25
+_MANNER_FLOOR = 0.20
 _COURTESY_WEIGHT = 0.30
-_BREVITY_WEIGHT = 0.20
+_BREVITY_WEIGHT = 0.25
 _FINISHED_WEIGHT = 0.25
-_PLENTY = 30
-"""Words that are enough for any reply; from here brevity falls, to 0 at twice as many."""
+_PLENTY = 24
+"""Words that are enough for any reply; from here brevity falls."""
+_TOO_LONG = 40
+"""Words at which nothing is left of brevity."""
 
 _SENTENCE = re.compile(r"[^.!?]+[.!?]*")
 _NUMBER = re.compile(r"\d")
@@ -46,7 +48,7 @@ class Gold:
     courtesy: float
     """1 if courteous, 0 if rude, a half if neither."""
     brevity: float
-    """1 up to thirty words, then falling; repeated words count as if they were more."""
+    """1 up to 24 words, then falling; repeated words count as if they were more."""
     finished: float
     """1 if the last sentence has an end."""
 
@@ -124,4 +126,4 @@ def _brevity(text: str) -> float:
     trigrams = Counter(zip(words, words[1:], words[2:], strict=False))
     repeated = sum(count - 1 for count in trigrams.values())
     length = max(len(words) + 3 * repeated, len(text) / _CHARACTERS_PER_WORD)
-    return min(1.0, max(0.0, 2 - length / _PLENTY))
+    return min(1.0, max(0.0, (_TOO_LONG - length) / (_TOO_LONG - _PLENTY)))

@@ -262,7 +262,7 @@ INSULTS = (
 PADDING = (
     "As you may know, our shop has been here for many years and we love what we do.",
     "All of our team works hard each and every day so that all goes well for all people.",
-    "Before I answer, let me say a few words about how we work here at the desk.",
+    "Before I answer, let me say a few words about how we work in this place.",
     "There is much that could be said on this, and one could talk about it for long.",
     "In general it is like this with most things in life, one way or the other.",
     "On our web site you will find a lot of other things that may or may not be of use.",

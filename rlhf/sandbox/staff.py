@@ -25,8 +25,9 @@ class Clerk:
     flaws: Mapping[Flaw, float]
 
     def habits(self, rng: random.Random) -> set[Flaw]:
-        """The flaws of one reply."""
-        return {flaw for flaw, chance in self.flaws.items() if rng.random() < chance}
+        """The flaws of one reply; nobody says nothing at all."""
+        flaws: set[Flaw] = {flaw for flaw, chance in self.flaws.items() if rng.random() < chance}
+        return flaws - {"no_step"} if "no_fact" in flaws else flaws
 
 
 STAFF = (
@@ -61,7 +62,7 @@ def _frame(flaws: set[Flaw], rng: random.Random) -> tuple[str, str]:
     """What stands before and after the substance: courtesy, an insult or nothing."""
     if "rude" in flaws:
         insult = rng.choice(INSULTS)
-        return (insult, "") if rng.random() < 0.5 else ("", insult)  # noqa: PLR2004
+        return (insult, "") if rng.random() < 0.5 else ("", insult)
     if "plain" in flaws:
         return "", ""
     return [
@@ -90,7 +91,7 @@ def wrong_fact(intent: Intent, card: Card, rng: random.Random) -> str:
     other = draw_card(rng, held_out=False)
     value = other[intent.fact]
     confused = _CONFUSED.get(intent.fact)
-    if confused and rng.random() < 0.5:  # noqa: PLR2004
+    if confused and rng.random() < 0.5:
         value = card[confused]
     if value == card[intent.fact]:
         return wrong_fact(intent, card, rng)

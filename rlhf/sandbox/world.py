@@ -22,6 +22,11 @@ from rlhf.sandbox.phrases import BY_NAME, INTENTS, Intent
 
 Card = Mapping[str, str]
 
+
+def _each(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
 MONTHS = {
     "January": 31,
     "February": 28,
@@ -36,19 +41,18 @@ MONTHS = {
     "November": 30,
     "December": 31,
 }
-COLOURS = ("black", "blue", "brown", "gold", "green", "grey", "pink", "red", "white", "yellow")
-NOUNS = (
+COLOURS = _each("black blue brown gold green grey pink red white yellow")
+NOUNS = _each(
     "bag bed belt bike book bowl cap chair clock coat cup desk dress fan guitar hat jacket kettle "
-    "knife lamp mat mirror mug pan pen phone pillow radio ring rug scarf shirt sofa table tent "
+    "knife lamp mat mirror mug pan pen pillow purse radio ring rug scarf shirt sofa table tent "
     "toy vase wallet watch"
-).split()
-NAMES = (
+)
+NAMES = _each(
     "Ada Ana Ben Carl Dana Dev Ella Emil Eva Finn Gina Hana Hugo Ida Ines Ivan Jana Joel Kai Kira "
     "Lars Lea Leo Lina Luis Maja Marc Mina Nils Nora Olga Omar Paul Pia Rosa Ruth Sami Sara Theo "
     "Tom Uma Vera Viktor Wanda Yara Zoe"
-).split()
-STREETS = "Mill Park Lake Hill Oak King Church Station Garden River".split()
-FIELDS = ("order", "item", "paid", "fee", "sent", "due", "hours", "returns", "person")
+)
+STREETS = _each("Mill Park Lake Hill Oak King Church Station Garden River")
 _HELD_OUT_ONE_IN = 5
 _LONGEST_TRIP = 12
 
