@@ -7,6 +7,7 @@ regular expressions, so that any text has a score and nobody is asked.
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rlhf.records import Prompt, Response
 from rlhf.sandbox.phrases import COURTESY, INTENTS, REFUSAL, RUDE, Intent
@@ -90,6 +91,7 @@ def gold(prompt: Prompt, response: Response | str) -> Gold:
     )
 
 
+@lru_cache(maxsize=4096)
 def _value(value: str) -> re.Pattern[str]:
     """Finds ``value`` where it is not part of a longer one."""
     return re.compile(rf"(?<![\w$]){re.escape(value)}(?!\w)", re.IGNORECASE)
