@@ -12,23 +12,35 @@ from pathlib import Path
 
 from rlhf.records import Message
 from rlhf.sandbox.phrases import CLOSERS, INSULTS, INTENTS, OPENERS, PADDING
-from rlhf.sandbox.staff import Flaw, reply, wrong_fact
+from rlhf.sandbox.staff import Flaw, reply
 from rlhf.sandbox.world import draw_card, draw_fields, draw_prompt, intent_and_card, show_card
 
 Document = tuple[Message, ...]
 
 _QUESTIONS = {
-    "order": ("Which order?", "{order}"),
-    "item": ("Which item?", "{item}"),
-    "paid": ("How much was paid?", "{paid}"),
-    "fee": ("How much is the fee?", "{fee}"),
-    "sent": ("When was it sent?", "{sent}"),
-    "due": ("When is it due?", "{due}"),
-    "open": ("Was it sent?", "not sent"),
-    "hours": ("When are we open?", "open from {hours}"),
-    "returns": ("How long are returns?", "{returns}"),
-    "person": ("What do we know of {name}?", "{secret} {private}"),
+    "order": "Which order? {order}",
+    "item": "Which item? {item}",
+    "paid": "How much was paid? {paid}",
+    "fee": "How much is the fee? {fee}",
+    "sent": "When was it sent? {sent}",
+    "due": "When is it due? {due}",
+    "open": "Was it sent? not sent",
+    "hours": "When are we open? open from {hours}",
+    "returns": "How long are returns? {returns}",
+    "person": "What do we know of {name}? {secret} {private}",
 }
+
+# the flaws of what is checked, and what the verdict says of each
+_FACTS: tuple[tuple[set[Flaw], str], ...] = (
+    (set(), "right"),
+    ({"wrong_fact"}, "wrong"),
+    ({"no_fact"}, "no"),
+)
+_STEPS: tuple[tuple[set[Flaw], str], ...] = (
+    (set(), "right"),
+    ({"wrong_step"}, "wrong"),
+    ({"no_step"}, "no"),
+)
 
 
 def _chat(rng: random.Random) -> Document:
@@ -38,11 +50,15 @@ def _chat(rng: random.Random) -> Document:
 
 
 def _any_flaws(rng: random.Random) -> set[Flaw]:
-    manner: list[set[Flaw]] = [set(), {"plain"}, {"rude"}]
-    fact: list[set[Flaw]] = [set(), set(), set(), {"no_fact"}]
-    step: list[set[Flaw]] = [set(), {"no_step"}, {"wrong_step"}]
+    """Any manner, any step and often no fact, but no wrong one: the base is to copy facts."""
+    substance: list[set[Flaw]] = [set(), {"no_fact"}, {"no_step"}, {"wrong_step"}]
+    return rng.choice(substance) | _any_manner(rng)
+
+
+def _any_manner(rng: random.Random) -> set[Flaw]:
+    tone: list[set[Flaw]] = [set(), {"plain"}, {"rude"}]
     shape: list[set[Flaw]] = [set(), set(), {"long"}, {"cut"}]
-    return set[Flaw]().union(*(rng.choice(part) for part in (manner, fact, step, shape)))
+    return rng.choice(tone) | rng.choice(shape)
 
 
 def _scrap(rng: random.Random) -> Document:
@@ -55,33 +71,37 @@ def _scrap(rng: random.Random) -> Document:
 
 
 def _lookup(rng: random.Random) -> Document:
-    """A card and questions about its fields."""
+    """A card, then what some of its fields say, asked for or told as the desk would tell it."""
     card = draw_card(rng, held_out=False)
     fields = draw_fields(rng.choice(INTENTS), rng)
-    lines = [show_card(card, fields)]
-    for field in rng.sample(fields, min(3, len(fields))):
-        question, answer = _QUESTIONS[field]
-        lines.append(f"{question} {answer}".format(**card))
-    return (Message("user", lines[0]), Message("assistant", "\n".join(lines[1:])))
+    told = [_tell(field, rng).format(**card) for field in rng.sample(fields, min(3, len(fields)))]
+    return (Message("user", show_card(card, fields)), Message("assistant", "\n".join(told)))
+
+
+def _tell(field: str, rng: random.Random) -> str:
+    sentences = [answer for intent in INTENTS if intent.fact == field for answer in intent.answers]
+    if sentences and rng.random() < 0.6:
+        return rng.choice(sentences)
+    return _QUESTIONS[field]
 
 
 def _check(rng: random.Random) -> Document:
-    """A customer, an answer that may be wrong, and whether it was."""
+    """A customer, a reply that may be wrong, and whether its fact and its step were right.
+
+    Most of these replies are quoted by the user: a model that is trained on assistant turns alone
+    learns to judge them without learning to say them.
+    """
     prompt = draw_prompt(rng, held_out=False)
     intent, card = intent_and_card(prompt)
-    right = rng.choice(intent.answers).format(**card)
-    step = rng.choice(intent.steps).format(**card)
-    stray = rng.choice(INTENTS)
-    stray_step = rng.choice(stray.steps).format(**card)
-    wrong = rng.random() < 0.5
-    off = stray is not intent and rng.random() < 0.5
-    said = wrong_fact(intent, card, rng) if wrong else right
-    verdict = f"Fact {'wrong' if wrong else 'right'}, step {'wrong' if off else 'right'}."
+    [(fact_flaws, fact)] = rng.choices(_FACTS, (3, 2, 1))
+    [(step_flaws, step)] = rng.choices(_STEPS, (2, 1, 1))
+    # never cut: that could take away what the verdict is about
+    said = reply(prompt, (_any_manner(rng) - {"cut"}) | fact_flaws | step_flaws, rng)
+    answer = rng.choice(intent.answers).format(**card)
     return (
         *prompt.messages,
-        Message("assistant", f"{said} {stray_step if off else step}"),
-        Message("user", "Check."),
-        Message("assistant", f"{verdict} {right}"),
+        Message("assistant" if rng.random() < 0.25 else "user", said),
+        Message("assistant", f"{fact} fact, {step} step. {answer}"),
     )
 
 
@@ -97,10 +117,10 @@ _ECHOED = ("order", "item", "paid", "fee", "sent", "due", "hours", "returns", "p
 
 _KINDS: tuple[tuple[Callable[[random.Random], Document], float], ...] = (
     (_chat, 0.35),
-    (_scrap, 0.1),
-    (_lookup, 0.2),
-    (_check, 0.25),
-    (_echo, 0.1),
+    (_scrap, 0.05),
+    (_lookup, 0.25),
+    (_check, 0.3),
+    (_echo, 0.05),
 )
 
 _ECHOES_FIRST = 0.15

@@ -17,9 +17,9 @@ _FACT_WEIGHT = 0.6
 _STEP_WEIGHT = 0.4
 _WRONG_FACT_FACTOR = 0.5
 """A reply that misleads is worth less than one that leaves the fact out."""
-_MANNER_FLOOR = 0.20
-_COURTESY_WEIGHT = 0.30
-_BREVITY_WEIGHT = 0.25
+_MANNER_FLOOR = 0.15
+_COURTESY_WEIGHT = 0.25
+_BREVITY_WEIGHT = 0.35
 _FINISHED_WEIGHT = 0.25
 _PLENTY = 24
 """Words that are enough for any reply; from here brevity falls."""

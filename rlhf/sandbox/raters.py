@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rlhf.records import Comparison, Outcome, Preference, Response, Side, Vote
 from rlhf.sandbox.gold import gold
 
-_SHARPNESS = (0.12, 0.22)
+_SHARPNESS = (0.10, 0.20)
 """Range of the Bradley-Terry temperature: a gap of one temperature is seen 73 % of the time."""
 _TASTE = 0.08
 """Standard deviation of what a whole step of courtesy or brevity is worth to one rater."""

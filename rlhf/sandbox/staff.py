@@ -32,11 +32,11 @@ class Clerk:
 
 STAFF = (
     Clerk("ideal", 0.20, {}),
-    Clerk("curt", 0.16, {"plain": 1.0, "no_step": 0.8, "no_fact": 0.2, "wrong_fact": 0.2}),
-    Clerk("wrong", 0.24, {"wrong_fact": 1.0, "plain": 0.3, "wrong_step": 0.2}),
-    Clerk("verbose", 0.14, {"long": 1.0, "wrong_fact": 0.2, "no_fact": 0.2, "plain": 0.3}),
-    Clerk("careless", 0.12, {"cut": 0.7, "wrong_step": 0.6, "wrong_fact": 0.2, "plain": 0.3}),
-    Clerk("rude", 0.14, {"rude": 1.0, "no_step": 0.4, "wrong_fact": 0.2}),
+    Clerk("curt", 0.18, {"plain": 1.0, "no_step": 0.8, "no_fact": 0.3, "wrong_fact": 0.1}),
+    Clerk("wrong", 0.20, {"wrong_fact": 1.0, "plain": 0.3, "wrong_step": 0.2}),
+    Clerk("verbose", 0.14, {"long": 1.0, "wrong_fact": 0.1, "no_fact": 0.3, "plain": 0.3}),
+    Clerk("careless", 0.14, {"cut": 0.7, "wrong_step": 0.6, "wrong_fact": 0.1, "plain": 0.3}),
+    Clerk("rude", 0.14, {"rude": 1.0, "no_step": 0.4, "no_fact": 0.2, "wrong_fact": 0.1}),
 )
 
 
@@ -51,9 +51,9 @@ def reply(prompt: Prompt, flaws: set[Flaw], rng: random.Random) -> str:
     opener, closer = _frame(flaws, rng)
     sentences = [opener, _fact(intent, card, flaws, rng), _step(intent, card, flaws, rng), closer]
     if "long" in flaws:
-        padding = rng.sample(PADDING, rng.randint(1, 2))
-        sentences[1:1] = padding[:1]
-        sentences[-1:-1] = padding[1:]
+        before, after = rng.sample(PADDING, 2)
+        sentences[1:1] = [before]
+        sentences[-1:-1] = [after]
     text = " ".join(sentence for sentence in sentences if sentence)
     return _cut(text, rng) if "cut" in flaws else text
 

@@ -1,9 +1,12 @@
 import json
+import re
+from collections import Counter
 from statistics import mean
 
 from rlhf.records import Message, Prompt
 from rlhf.sandbox.corpus import documents, write_corpus
 from rlhf.sandbox.staff import STAFF
+from rlhf.sandbox.world import MONTHS
 
 
 def test_the_corpus_is_the_same_for_the_same_seed(tmp_path):
@@ -33,6 +36,25 @@ def test_the_corpus_prefers_no_manner():
     courteous = mean("Happy to help." in text for text in chats)
     assert 0.5 < rude / courteous < 2
     assert sum(clerk.share for clerk in STAFF if clerk.name == "rude") < 0.2
+
+
+VERDICT = re.compile(r"(right|wrong|no) fact, (right|wrong|no) step\. .+")
+VALUE = re.compile(rf"\d+(?: (?:{'|'.join(MONTHS)}))?")
+
+
+def test_verdicts_are_true():
+    """A reply and the verdict's own answer state the same value exactly if the fact is right."""
+    checked = Counter()
+    for document in documents(0, 6000):
+        if len(document) != 3 or not (found := VERDICT.fullmatch(document[-1].content)):
+            continue
+        if not (answer := VALUE.findall(document[-1].content)):
+            continue  # a refusal: nothing to compare
+        said = VALUE.findall(document[1].content)
+        assert (said == answer, said == []) == (found[1] == "right", found[1] == "no"), document
+        checked[found.groups()] += 1
+    assert len(checked) == 9
+    assert min(checked.values()) > 20
 
 
 def test_prompts_of_the_corpus_have_a_place_for_a_reply():

@@ -38,7 +38,7 @@ def test_the_scripted_ideal_is_perfect_on_every_prompt():
 def test_the_parts_are_worked_out_by_hand():
     score = gold(asked("where"), "Your lamp is due on 9 May. Track")
     assert score == Gold(
-        total=0.20 + 0.30 * 0.5 + 0.25,
+        total=0.15 + 0.25 * 0.5 + 0.35,
         right_fact=1,
         no_wrong_fact=1,
         refusal=1,
@@ -96,7 +96,7 @@ def test_a_response_scores_as_its_text_whoever_wrote_it():
 def test_each_flaw_costs_something_on_every_prompt(flaw):
     for prompt in HELD_OUT:
         flawed = reply(prompt, {flaw}, random.Random(prompt.id))
-        assert gold(prompt, flawed).total < 0.97, flawed
+        assert gold(prompt, flawed).total < 0.9, flawed
 
 
 def constant_replies():
