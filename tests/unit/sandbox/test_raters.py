@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -92,3 +93,30 @@ def test_raters_have_names_and_tastes_of_their_own():
     assert len({rater.name for rater in RATERS}) == len(RATERS)
     assert len({rater.courtesy_taste for rater in RATERS}) == len(RATERS)
     assert panel(0, 3) == RATERS[:3]
+
+
+def test_a_taste_can_outweigh_gold():
+    """A polite reply against a better one that says nothing kind, and a long against a short."""
+    steady = replace(RATERS[0], temperature=1e-3, carelessness=0.0, courtesy_taste=0.0)
+    neutral = replace(steady, brevity_taste=0.0)
+    polite = replace(neutral, courtesy_taste=3.0)
+    brief, wordy = replace(neutral, brevity_taste=3.0), replace(neutral, brevity_taste=-3.0)
+    for prompt in prompts(2, 20):
+        rng = random.Random(0)
+        plain, kind = reply(prompt, {"plain"}, rng), reply(prompt, {"no_fact"}, rng)
+        full, long = ideal(prompt), reply(prompt, {"long"}, rng)
+        for rater, a, b in [
+            (neutral, plain, kind),
+            (polite, kind, plain),
+            (neutral, full, long),
+            (brief, full, long),
+            (wordy, long, full),
+        ]:
+            comparison = Comparison(prompt, Response(a, "x"), Response(b, "y"))
+            assert rater.vote(comparison, "left").outcome == "a"
+
+
+def test_raters_of_the_same_mind_differ_in_luck():
+    twins = [replace(RATERS[0], name=name, temperature=1.0) for name in ("x", "y")]
+    first, second = ([t.vote(c, "left").outcome for c in COMPARISONS] for t in twins)
+    assert first != second
