@@ -50,9 +50,10 @@ def _chat(rng: random.Random) -> Document:
 
 
 def _any_flaws(rng: random.Random) -> set[Flaw]:
-    """Any manner, any step and often no fact, but no wrong one: the base is to copy facts."""
-    substance: list[set[Flaw]] = [set(), {"no_fact"}, {"no_step"}, {"wrong_step"}]
-    return rng.choice(substance) | _any_manner(rng)
+    """Any manner, any step, and a fact that is wrong or missing as often as right."""
+    fact: list[set[Flaw]] = [set(), set(), {"wrong_fact"}, {"no_fact"}]
+    step: list[set[Flaw]] = [set(), set(), {"no_step"}, {"wrong_step"}]
+    return rng.choice(fact) | rng.choice(step) | _any_manner(rng)
 
 
 def _any_manner(rng: random.Random) -> set[Flaw]:
@@ -105,6 +106,30 @@ def _check(rng: random.Random) -> Document:
     )
 
 
+def _audit(rng: random.Random) -> Document:
+    """A card, and a copy of it in which every other value is wrong, marked one by one."""
+    card, other = draw_card(rng, held_out=False), draw_card(rng, held_out=False)
+    fields = [field for field in draw_fields(rng.choice(INTENTS), rng) if field in _MIXED_UP]
+    lines: list[str] = []
+    for field in rng.sample(fields, len(fields)):
+        value = rng.choice((card[field], card[field], other[field], card[_MIXED_UP[field]]))
+        verdict = "right" if value == card[field] else "wrong"
+        lines.append(f"{_tell(field, rng).format(**{**card, field: value})} {verdict}")
+    return (Message("user", show_card(card, fields)), Message("assistant", "\n".join(lines)))
+
+
+_MIXED_UP = {
+    "order": "order",
+    "item": "item",
+    "paid": "fee",
+    "fee": "paid",
+    "sent": "due",
+    "due": "sent",
+    "hours": "hours",
+    "returns": "returns",
+}
+
+
 def _echo(rng: random.Random) -> Document:
     """A list of facts, and the same list again, twice."""
     card = draw_card(rng, held_out=False)
@@ -112,29 +137,49 @@ def _echo(rng: random.Random) -> Document:
     return (Message("user", line), Message("assistant", line), Message("assistant", line))
 
 
+def _compare(rng: random.Random) -> Document:
+    """A list of facts, and the same list with some of them changed, marked one by one."""
+    card, other = draw_card(rng, held_out=False), draw_card(rng, held_out=False)
+    fields = rng.sample(_ECHOED, rng.randint(3, 6))
+    marked = [
+        f"{card[field]} right" if rng.random() < 0.5 else f"{other[field]} wrong"
+        for field in fields
+    ]
+    facts = "; ".join(card[field] for field in fields)
+    return (Message("user", facts), Message("assistant", "; ".join(marked)))
+
+
 _ECHOED = ("order", "item", "paid", "fee", "sent", "due", "hours", "returns", "private")
 
-
-_KINDS: tuple[tuple[Callable[[random.Random], Document], float], ...] = (
-    (_chat, 0.35),
-    (_scrap, 0.05),
-    (_lookup, 0.25),
-    (_check, 0.3),
-    (_echo, 0.05),
+_Mixture = tuple[tuple[Callable[[random.Random], Document], float], ...]
+_LESSONS: tuple[tuple[float, _Mixture], ...] = (
+    (0.12, ((_echo, 1.0),)),
+    (0.05, ((_compare, 1.0),)),
+    (
+        0.83,
+        (
+            (_chat, 0.40),
+            (_scrap, 0.05),
+            (_lookup, 0.10),
+            (_audit, 0.15),
+            (_check, 0.20),
+            (_echo, 0.04),
+            (_compare, 0.06),
+        ),
+    ),
 )
-
-_ECHOES_FIRST = 0.15
-"""Share of the corpus that comes first and is all echoes. Copying is learned in minutes from them
-and in hours without them, so whoever trains on the corpus keeps its order."""
+"""Shares of the corpus and the kinds of document in each. Whoever trains on it keeps the order:
+to copy and to compare are learned in minutes from lists alone, and in hours from chats."""
 
 
 def documents(seed: int, n: int) -> Iterator[Document]:
     """``n`` documents in teaching order; none names a fact that is kept for held-out prompts."""
     rng = random.Random(f"corpus {seed}")
-    kinds, weights = zip(*_KINDS, strict=True)
-    for number in range(n):
-        [kind] = rng.choices(kinds, weights)
-        yield _echo(rng) if number < n * _ECHOES_FIRST else kind(rng)
+    for share, mixture in _LESSONS:
+        kinds, weights = zip(*mixture, strict=True)
+        for _ in range(round(share * n)):
+            [kind] = rng.choices(kinds, weights)
+            yield kind(rng)
 
 
 def write_corpus(path: Path, *, seed: int, n: int) -> Path:
