@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rlhf.records import Message
 from rlhf.sandbox.phrases import CLOSERS, INSULTS, INTENTS, OPENERS, PADDING
-from rlhf.sandbox.staff import Flaw, reply
+from rlhf.sandbox.staff import Flaw, reply, wrong_fact
 from rlhf.sandbox.world import draw_card, draw_fields, draw_prompt, intent_and_card, show_card
 
 Document = tuple[Message, ...]
@@ -106,6 +106,22 @@ def _check(rng: random.Random) -> Document:
     )
 
 
+def _mark(rng: random.Random) -> Document:
+    """A customer and single sentences, each marked for whether it belongs into the reply."""
+    prompt = draw_prompt(rng, held_out=False)
+    intent, card = intent_and_card(prompt)
+    stray = rng.choice([other for other in INTENTS if other is not intent])
+    marked = (
+        (rng.choice(intent.answers), "right"),
+        (wrong_fact(intent, card, rng), "wrong"),
+        (rng.choice(stray.answers), "wrong"),
+        (rng.choice(intent.steps), "right"),
+        (rng.choice(stray.steps), "wrong"),
+    )
+    lines = [f"{said.format(**card)} {mark}" for said, mark in rng.sample(marked, 4)]
+    return (*prompt.messages, Message("assistant", "\n".join(lines)))
+
+
 def _audit(rng: random.Random) -> Document:
     """A card, and a copy of it in which every other value is wrong, marked one by one."""
     card, other = draw_card(rng, held_out=False), draw_card(rng, held_out=False)
@@ -158,13 +174,14 @@ _LESSONS: tuple[tuple[float, _Mixture], ...] = (
     (
         0.83,
         (
-            (_chat, 0.40),
-            (_scrap, 0.05),
-            (_lookup, 0.10),
-            (_audit, 0.15),
-            (_check, 0.20),
+            (_chat, 0.37),
+            (_scrap, 0.04),
+            (_lookup, 0.09),
+            (_audit, 0.12),
+            (_mark, 0.15),
+            (_check, 0.14),
             (_echo, 0.04),
-            (_compare, 0.06),
+            (_compare, 0.05),
         ),
     ),
 )
