@@ -5,6 +5,7 @@ Each record is frozen and is one JSON object on disk: :func:`to_json` and :func:
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import cache
@@ -21,10 +22,13 @@ Metadata = Mapping[str, Any]
 _STRICT = ConfigDict(extra="forbid")
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
 def _storable(text: str) -> str:
-    """Refuse what PostgreSQL and UTF-8 files cannot hold (pydantic refuses lone surrogates)."""
-    if "\0" in text:
-        raise ValueError("text must not contain the NUL character")
+    """Refuse what PostgreSQL and UTF-8 files cannot hold."""
+    if _UNSTORABLE.search(text):
+        raise ValueError("text must not contain the NUL character or lone surrogates")
     return text
 
 

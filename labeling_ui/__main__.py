@@ -1,0 +1,200 @@
+"""``python -m labeling_ui``: serve the app, add users, import, export, status."""
+
+import argparse
+import asyncio
+import getpass
+import json
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from labeling_ui.accounts import Accounts, session_secret
+from labeling_ui.campaigns import Campaigns
+from labeling_ui.results import all_status, export, write_folder
+from labeling_ui.store import Store
+from rlhf.errors import ConfigError, DataError, RLHFError
+from rlhf.records import Comparison, from_json
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="rlhf label", description="People compare responses, blind.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument(
+            "--db", type=Path, default=Path("label.db"), help="label database (default: label.db)"
+        )
+        return sub
+
+    serve = command("serve", "Run the server.")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    serve.add_argument("--port", type=int, default=7860, help="0 picks a free one")
+    serve.add_argument(
+        "--policies", type=Path, nargs="+", default=[], metavar="RUN", help="for the compare page"
+    )
+    serve.add_argument("--secret-file", type=Path, help="session secret (default: DB.secret)")
+    user = command("add-user", "Add somebody who may sign in.")
+    user.add_argument("name")
+    user.add_argument("--admin", action="store_true", help="may see results and add campaigns")
+    user.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+    bring = command("import", "Add comparisons to a campaign.")
+    bring.add_argument("campaign")
+    bring.add_argument("file", type=Path, help="one Comparison per line, as JSON")
+    bring.add_argument("--overlap", type=int, default=1, help="raters per comparison")
+    bring.add_argument("--guidelines", type=Path, help="Markdown that raters see")
+    take = command("export", "Write what the votes of a campaign amount to.")
+    take.add_argument("campaign")
+    take.add_argument("folder", type=Path)
+    command("status", "How far every campaign is.")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = parser().parse_args(arguments)
+    commands = {
+        "serve": serve,
+        "add-user": add_user,
+        "import": import_file,
+        "export": export_folder,
+        "status": status,
+    }
+    try:
+        commands[options.command](options)
+    except RLHFError as error:
+        print(f"rlhf label: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Listen, say where, and answer until interrupted."""
+    with closing(Store(options.db)) as store:
+        accounts = Accounts(store, session_secret(options.db, options.secret_file))
+        with closing(_listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
+            asyncio.run(_answer(store, accounts, listener, options))
+
+
+async def _answer(
+    store: Store, accounts: Accounts, listener: socket.socket, options: argparse.Namespace
+) -> None:
+    import uvicorn
+
+    from labeling_ui.app import create_app  # Gradio takes seconds to import
+
+    # Built inside the loop, because outside one Gradio opens loops that it never closes.
+    app = create_app(store, accounts, policies=options.policies)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
+    if not accounts.count():
+        print("nobody can sign in yet: `rlhf label add-user NAME --admin`", file=sys.stderr)
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio switches Nagle's delay (40 ms per answer) off.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host} port {port} ({error.strerror}); name another with --port"
+        ) from error
+    listener.listen(2048)  # who reads our first line may connect at once
+    return listener
+
+
+def add_user(options: argparse.Namespace) -> None:
+    """Add a user with a password from stdin or a prompt."""
+    if options.password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = getpass.getpass(f"Password for {options.name}: ")
+    role = "admin" if options.admin else "rater"
+    # Sessions are not touched here, so any secret will do.
+    with closing(Store(options.db)) as store:
+        account = Accounts(store, "").add(options.name, password, role)
+    print(f"{account.role} {account.name} added to {options.db}")
+
+
+def import_file(options: argparse.Namespace) -> None:
+    """Add the comparisons in a JSONL file."""
+    comparisons = list(read_comparisons(options.file))
+    guidelines = _read(options.guidelines) if options.guidelines else ""
+    with closing(Store(options.db)) as store:
+        added = Campaigns(store).add(
+            options.campaign, comparisons, overlap=options.overlap, guidelines=guidelines
+        )
+    print(f"{options.campaign}: {added.added} comparisons added, {added.duplicates} known already")
+
+
+def read_comparisons(path: Path) -> Iterator[Comparison]:
+    """Comparisons from a JSONL file; blank lines are passed over.
+
+    Raises:
+        DataError: naming the line that is not a comparison, or a file without any.
+    """
+    found = False
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield from_json(Comparison, json.loads(line))
+        except (ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(
+                f"{path}:{number}: not a comparison ({reason}); expected "
+                '{"prompt": {"messages": [...]}, "response_a": {...}, "response_b": {...}}'
+            ) from error
+        found = True
+    if not found:
+        raise DataError(f"{path}: holds no comparison; write one JSON object per line")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text; convert it") from error
+
+
+def export_folder(options: argparse.Namespace) -> None:
+    """Write a campaign's export."""
+    with closing(Store(options.db, create=False)) as store:
+        result = export(store, options.campaign)
+    write_folder(result, options.folder)
+    print(
+        f"{options.folder}: {len(result.preferences)} preferences, {len(result.ties)} ties, "
+        f"{len(result.votes)} votes"
+    )
+
+
+def status(options: argparse.Namespace) -> None:
+    """Print how far every campaign is."""
+    with closing(Store(options.db, create=False)) as store:
+        campaigns = all_status(store)
+    if not campaigns:
+        print("no campaigns yet: `rlhf label import CAMPAIGN FILE.jsonl`")
+    for campaign in campaigns:
+        agreement = "" if campaign.agreement is None else f", agreement {campaign.agreement:.1%}"
+        print(
+            f"{campaign.name}: {campaign.complete} of {campaign.comparisons} comparisons complete "
+            f"(overlap {campaign.overlap}), {campaign.votes} votes, {campaign.skips} skips"
+            f"{agreement}"
+        )
+        for rater in campaign.raters:
+            print(f"  {rater.name}: {rater.votes} votes, {rater.skips} skips")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

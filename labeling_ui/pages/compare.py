@@ -1,0 +1,155 @@
+"""The compare page: a prompt, and two chosen policies that answer it side by side.
+
+Names of policies go to admins only: a rater who learnt here how a named policy writes would
+recognise it in a blind comparison, so raters see numbers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol
+
+import gradio as gr
+
+from labeling_ui.accounts import Accounts
+from labeling_ui.api import signed_in
+from labeling_ui.pages import header
+from labeling_ui.render import render
+from rlhf.errors import RLHFError
+from rlhf.records import Message
+
+MAX_PROMPT = 8000
+
+_NO_RUNS = (
+    '<p class="rl-wait">No policies are served. Start the server with '
+    "<code>--policies RUN RUN</code>.</p>"
+)
+
+
+class Policies(Protocol):
+    """Policies that answer live."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name for each, in the order in which they were given."""
+        ...
+
+    def stream(self, name: str, messages: tuple[Message, ...]) -> Iterator[str]:
+        """The growing answer of one policy."""
+        ...
+
+
+PolicyLoader = Callable[[Sequence[Path]], Policies]
+
+
+def load_policies(runs: Sequence[Path]) -> Policies:
+    """Policies from run folders; torch is imported here, when somebody asks for an answer."""
+    from rlhf.model.policies import load_policies as load
+
+    return load(list(runs))
+
+
+def side_by_side(left: Iterator[str], right: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """Both answers as they grow, one step each in turn."""
+    shown = ("", "")
+    for step in zip_longest(left, right):
+        shown = (step[0] or shown[0], step[1] or shown[1])
+        yield shown
+
+
+class Answers:
+    """The handlers of the page; nothing is loaded before the first prompt."""
+
+    def __init__(self, runs: Sequence[Path], loader: PolicyLoader, accounts: Accounts) -> None:
+        self._runs, self._accounts = runs, accounts
+        self._policies = cache(lambda: loader(runs))
+
+    def _sees_names(self, request: gr.Request) -> bool:
+        account = signed_in(self._accounts, request.cookies)
+        if account is None:
+            raise gr.Error("sign in first", print_exception=False)
+        return account.role == "admin"
+
+    def choices(self, request: gr.Request) -> tuple[gr.Dropdown, gr.Dropdown]:
+        """What the two menus offer to this person."""
+        named = self._sees_names(request)
+        options = [
+            (run.name if named else f"Policy {index + 1}", index)
+            for index, run in enumerate(self._runs)
+        ]
+        return gr.Dropdown(options, value=0), gr.Dropdown(options, value=min(1, len(options) - 1))
+
+    def answer(
+        self, prompt: str, first: int, second: int, request: gr.Request
+    ) -> Iterator[tuple[str, str]]:
+        """Both answers as they grow."""
+        named = self._sees_names(request)
+        if not 0 < len(prompt.strip()) <= MAX_PROMPT:
+            raise gr.Error(f"type a prompt of 1 to {MAX_PROMPT} characters", print_exception=False)
+        messages = (Message("user", prompt),)
+        try:
+            policies = self._policies()
+            streams = [
+                policies.stream(policies.names[index], messages) for index in (first, second)
+            ]
+            for left, right in side_by_side(*streams):
+                yield _text(left), _text(right)
+        except RLHFError as error:
+            # The sentence may name a run folder, which raters must not see.
+            reason = str(error) if named else "the policies cannot answer now; tell an admin"
+            raise gr.Error(reason, print_exception=False) from error
+
+
+def page(runs: Sequence[Path], loader: PolicyLoader, accounts: Accounts) -> gr.Blocks:
+    """The page for the policies in ``runs``."""
+    with gr.Blocks(title="Compare · rlhf label", analytics_enabled=False) as blocks:
+        header("compare")
+        with gr.Column(elem_classes="rl-compare"):
+            gr.HTML("<h1>Compare two policies</h1>", apply_default_css=False)
+            if runs:
+                _live(Answers(runs, loader, accounts))
+            else:
+                gr.HTML(_NO_RUNS, apply_default_css=False)
+    return blocks
+
+
+def _live(answers: Answers) -> None:
+    prompt = gr.Textbox(
+        label="Prompt",
+        placeholder="What would you ask?",
+        lines=3,
+        max_lines=12,
+        max_length=MAX_PROMPT,
+        autofocus=True,
+    )
+    send = gr.Button("Answer", variant="primary", elem_classes="rl-send")
+    with gr.Row(elem_classes="rl-two"):
+        with gr.Column():
+            first = gr.Dropdown([], label="Left policy", interactive=True)
+            left = gr.HTML(_text(""), apply_default_css=False)
+        with gr.Column():
+            second = gr.Dropdown([], label="Right policy", interactive=True)
+            right = gr.HTML(_text(""), apply_default_css=False)
+    gr.on(
+        None,  # when the page loads
+        answers.choices,
+        outputs=[first, second],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    # One model answers everybody in turn; a second press while it answers does nothing.
+    gr.on(
+        [send.click, prompt.submit],
+        answers.answer,
+        inputs=[prompt, first, second],
+        outputs=[left, right],
+        concurrency_limit=1,
+        trigger_mode="once",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _text(answer: str) -> str:
+    return f'<div class="rl-response"><div class="rl-text" dir="auto">{render(answer)}</div></div>'

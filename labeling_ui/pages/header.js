@@ -1,0 +1,15 @@
+// Who is signed in; the admin's link for admins; the way out.
+(async () => {
+  const me = await fetch("/api/me");
+  if (me.status === 401) {
+    location.assign("/login?next=" + encodeURIComponent(location.pathname));
+    return;
+  }
+  const account = await me.json();
+  element.querySelector("[data-me]").textContent = account.name;
+  for (const link of element.querySelectorAll("[data-admin]")) link.hidden = account.role !== "admin";
+  element.querySelector("[data-out]").addEventListener("click", async () => {
+    await fetch("/api/logout", { method: "POST" });
+    location.assign("/login");
+  });
+})();

@@ -1,0 +1,272 @@
+// The rating page. An answer is kept in this browser until the server has stored it; sending it
+// again is harmless, because it carries its own key.
+const page = element.querySelector(".rl-rate");
+const find = (selector) => page.querySelector(selector);
+const all = (selector) => [...page.querySelectorAll(selector)];
+const ANSWERS = ["left", "right", "tie", "both_bad", "skip"];
+
+let me = "";
+let campaigns = [];
+let campaign = null;
+let item = null;
+let shownAt = "";
+let busy = true;
+let exact = false;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const base = () => "/api/campaigns/" + encodeURIComponent(campaign.name);
+const unsentPrefix = () => "rlhf-unsent/" + me + "/";
+
+function freshKey() {
+  // randomUUID exists only on https and localhost.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function call(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const answer = await fetch(path, options);
+  if (answer.status === 401) {
+    location.assign("/login?next=/rate/");
+    await new Promise(() => {});
+  }
+  const data = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(data.detail), { status: answer.status });
+  return data;
+}
+
+// Until the server answers: it may be restarting, or the network away.
+async function insist(work) {
+  for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
+    try {
+      const data = await work();
+      notice("");
+      return data;
+    } catch (error) {
+      if (error.status && error.status < 500) throw error;
+      notice("The server does not answer; your answer is kept here. Trying again…");
+      await sleep(wait);
+    }
+  }
+}
+
+async function deliver(unsent) {
+  const place = unsentPrefix() + unsent.vote.key;
+  try {
+    return await insist(() => call(unsent.path, unsent.vote));
+  } finally {
+    localStorage.removeItem(place);
+  }
+}
+
+async function deliverLeftovers() {
+  const names = Object.keys(localStorage).filter((name) => name.startsWith(unsentPrefix()));
+  for (const name of names) {
+    try {
+      await deliver(JSON.parse(localStorage.getItem(name)));
+    } catch (error) {
+      notice(sentence(error.message));
+    }
+  }
+}
+
+async function choose(choice) {
+  if (busy || !item) return;
+  busy = true;
+  const vote = { assignment: item.assignment, choice, key: freshKey(), shown_at: shownAt };
+  const strength = find(".rl-chip[aria-pressed=true]");
+  if (strength && (choice === "left" || choice === "right")) {
+    vote.strength = Number(strength.dataset.strength);
+  }
+  const reason = find(".rl-reason").value.trim();
+  if (reason) vote.reason = reason;
+  const unsent = { path: base() + "/votes?html=true", vote };
+  localStorage.setItem(unsentPrefix() + vote.key, JSON.stringify(unsent));
+  page.dataset.state = "sending";
+  try {
+    const data = await deliver(unsent);
+    saved("Saved ✓ " + data.saved);
+    show(data);
+  } catch (error) {
+    await refresh();
+    notice(sentence(error.message));
+  }
+  busy = false;
+}
+
+async function undo() {
+  if (busy || !campaign) return;
+  busy = true;
+  try {
+    const data = await call(base() + "/undo?html=true", {});
+    saved("Undone");
+    show(data);
+    notice("");
+  } catch (error) {
+    notice(error.status ? sentence(error.message) : "The server does not answer; nothing undone.");
+  }
+  busy = false;
+}
+
+async function refresh() {
+  show(await insist(() => call(base() + "/next?html=true")));
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + ".";
+
+function notice(text) {
+  const place = find(".rl-notice");
+  place.hidden = !text;
+  if (place.textContent !== text) place.textContent = text;
+}
+
+function saved(text) {
+  const place = find("[data-saved]");
+  place.textContent = text;
+  place.classList.remove("rl-flash");
+  void place.offsetWidth; // restarts the animation
+  place.classList.add("rl-flash");
+}
+
+function write(place, html, text) {
+  place.classList.toggle("rl-exact", exact);
+  if (exact) place.textContent = text;
+  else place.innerHTML = html; // rendered and cleaned by the server
+}
+
+function paintTexts() {
+  const talk = find(".rl-talk");
+  talk.replaceChildren(...item.messages.map((message, index) => {
+    const turn = document.createElement("div");
+    turn.className = "rl-turn rl-" + message.role;
+    const who = document.createElement("span");
+    who.className = "rl-who";
+    who.textContent = sentence(message.role).slice(0, -1);
+    const text = document.createElement("div");
+    text.className = "rl-text";
+    text.dir = "auto";
+    write(text, item.html.messages[index], message.content);
+    turn.append(who, text);
+    return turn;
+  }));
+  for (const side of ["left", "right"]) {
+    write(find(`[data-text=${side}]`), item.html[side], item[side]);
+  }
+}
+
+function show({ item: next, progress }) {
+  item = next;
+  const { done, total } = progress;
+  find(".rl-progress i").style.width = (total ? (100 * done) / total : 100) + "%";
+  find(".rl-progress").setAttribute("aria-valuemax", total);
+  find(".rl-progress").setAttribute("aria-valuenow", done);
+  find("[data-count]").textContent = `${done} of ${total}`;
+  find(".rl-wait").hidden = true;
+  find(".rl-work").hidden = !item;
+  find(".rl-done").hidden = !!item;
+  for (const chip of all(".rl-chip")) chip.setAttribute("aria-pressed", "false");
+  find(".rl-reason").value = "";
+  for (const button of all("[data-do=undo]")) button.disabled = done === 0;
+  page.dataset.state = item ? "ready" : "done";
+  if (!item) {
+    const rest = total - done;
+    find("[data-done]").textContent = rest
+      ? `You answered ${done}. The last ${rest} are with other raters; some may come back to you.`
+      : `You answered ${done}. Thank you.`;
+    tell(`All done, ${done} answered`);
+    return;
+  }
+  paintTexts();
+  shownAt = new Date().toISOString();
+  page.dataset.assignment = item.assignment;
+  window.scrollTo(0, 0);
+  tell(`Comparison ${done + 1} of ${total}`);
+}
+
+const tell = (text) => { find("[data-live]").textContent = text; };
+
+function setExact(on) {
+  exact = on;
+  find("[data-do=exact]").setAttribute("aria-pressed", String(on));
+  if (item) paintTexts();
+}
+
+function toggleStrength(chip) {
+  const on = chip.getAttribute("aria-pressed") !== "true";
+  for (const other of all(".rl-chip")) other.setAttribute("aria-pressed", "false");
+  chip.setAttribute("aria-pressed", String(on));
+}
+
+function act(action, target) {
+  if (ANSWERS.includes(action)) choose(action);
+  else if (action === "undo") undo();
+  else if (action === "strength") toggleStrength(target);
+  else if (action === "exact") setExact(!exact);
+  else if (action === "help") find(".rl-help").showModal();
+  else if (action === "close") find(".rl-help").close();
+  else if (action === "again" && !busy) refresh();
+}
+
+page.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  if (button) act(button.dataset.do, button);
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
+  if (event.key === "Escape" && typing) typing.blur();
+  if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (find(".rl-help").open) return;
+  const key = event.key === "t" ? "0" : event.key.toLowerCase();
+  if (key === "?") act("help");
+  else if (key === "x") act("exact");
+  else if (key === "r" && item) {
+    event.preventDefault();
+    find(".rl-reason").focus();
+  } else {
+    const button = find(`[data-key="${CSS.escape(key)}"]`);
+    if (button) act(button.dataset.do, button);
+  }
+});
+
+async function open(name) {
+  campaign = campaigns.find((one) => one.name === name) || campaigns[0];
+  find("[data-campaign]").textContent = campaign.name;
+  find(".rl-pick").value = campaign.name;
+  const guidelines = find(".rl-guidelines");
+  guidelines.hidden = !campaign.guidelines;
+  guidelines.querySelector("div").innerHTML = campaign.guidelines; // rendered by the server
+  sessionStorage.setItem("rlhf-campaign", campaign.name);
+  await refresh();
+}
+
+async function start() {
+  me = (await insist(() => call("/api/me"))).name;
+  await deliverLeftovers();
+  campaigns = await insist(() => call("/api/campaigns?html=true"));
+  if (!campaigns.length) {
+    find(".rl-wait").textContent = "There is nothing to rate yet.";
+    page.dataset.state = "empty";
+    return;
+  }
+  const pick = find(".rl-pick");
+  pick.hidden = campaigns.length < 2;
+  find("[data-campaign]").classList.toggle("rl-unseen", campaigns.length > 1);
+  pick.replaceChildren(...campaigns.map((one) => new Option(one.name)));
+  pick.addEventListener("change", async () => {
+    if (busy) return;
+    busy = true;
+    await open(pick.value);
+    pick.blur();
+    busy = false;
+  });
+  const unfinished = campaigns.find((one) => one.progress.done < one.progress.total);
+  await open(sessionStorage.getItem("rlhf-campaign") || (unfinished || campaigns[0]).name);
+  busy = false;
+}
+
+start();
