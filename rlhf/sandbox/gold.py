@@ -91,6 +91,11 @@ def gold(prompt: Prompt, response: Response | str) -> Gold:
     )
 
 
+def takes_a_step(text: str) -> bool:
+    """Whether ``text`` names the next step of any intent, fitting or not."""
+    return any(intent.step.search(text) for intent in INTENTS)
+
+
 @lru_cache(maxsize=4096)
 def _value(value: str) -> re.Pattern[str]:
     """Finds ``value`` where it is not part of a longer one."""
