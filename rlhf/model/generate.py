@@ -1,0 +1,105 @@
+"""Sampling tokens from whichever adapter is active."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.generation.streamers import BaseStreamer
+
+from rlhf.chat import stop_token_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How responses are drawn. Temperature 0 takes the likeliest token."""
+
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    seed: int | None = None
+    batch_size: int = 64
+
+
+@torch.no_grad()
+def sample_ids(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    on_progress: Callable[[int], object] | None = None,
+) -> list[list[int]]:
+    """One response per prompt as token ids, each cut after its first stop token.
+
+    A response without a stop token was cut off at ``max_new_tokens``. Prompts of similar length
+    share a batch; the order of the result is that of ``prompts``. ``on_progress`` is told how many
+    responses have just been finished. With a seed the global generators are left as they were.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    responses: list[list[int]] = [[] for _ in prompts]
+    seeded = [] if sampling.seed is None else _devices()
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=seeded, enabled=sampling.seed is not None):
+            if sampling.seed is not None:
+                torch.manual_seed(sampling.seed)
+            for start in range(0, len(order), sampling.batch_size):
+                chunk = order[start : start + sampling.batch_size]
+                drawn = generate(model, tokenizer, [prompts[i] for i in chunk], sampling)
+                for i, ids in zip(chunk, drawn, strict=True):
+                    responses[i] = ids
+                if on_progress is not None:
+                    on_progress(len(chunk))
+    finally:
+        model.train(training)
+    return responses
+
+
+def generate(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    streamer: BaseStreamer | None = None,
+) -> list[list[int]]:
+    """One batch of responses, prompts padded on the left.
+
+    Nothing but the temperature shapes the distribution (no top-k, no top-p, no penalties), so that
+    what is sampled from is what :func:`rlhf.model.scoring.logprobs` computes.
+    """
+    width = max(map(len, prompts))
+    pad, device = tokenizer.pad_token_id, model.device
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
+    lengths = torch.tensor([len(p) for p in prompts], device=device)
+    mask = torch.arange(width, device=device)[None] >= width - lengths[:, None]
+    stops = stop_token_ids(tokenizer)
+    shape: dict[str, Any] = (
+        {"do_sample": True, "temperature": sampling.temperature, "top_k": 0}
+        if sampling.temperature > 0
+        else {"do_sample": False}
+    )
+    output = cast("Any", model).generate(
+        input_ids=ids,
+        attention_mask=mask.long(),
+        max_new_tokens=sampling.max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=stops,
+        use_cache=True,
+        streamer=streamer,
+        **shape,
+    )
+    assert isinstance(output, torch.Tensor)
+    return [_cut(row, stops) for row in output[:, width:].tolist()]
+
+
+def _cut(ids: list[int], stops: Iterable[int]) -> list[int]:
+    """``ids`` up to and with the first stop token."""
+    ends = set(stops)
+    end = next((i for i, token in enumerate(ids) if token in ends), len(ids) - 1)
+    return ids[: end + 1]
+
+
+def _devices() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []

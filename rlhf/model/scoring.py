@@ -1,0 +1,139 @@
+"""What models say about token ids: logprobs of responses, and scores and values from the trunk.
+
+Rows are padded on the right, positions follow the mask, and a logprob is that of a token given all
+that stands before it, at the temperature that it was sampled with.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlhf.model.heads import ScoreHead
+
+Ids = Int[Tensor, "batch seq"]
+Mask = Bool[Tensor, "batch seq"]
+PerToken = Float[Tensor, "batch response"]
+PerResponse = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Prompts with their responses, ready for a forward pass.
+
+    ``ids`` and ``mask`` are (batch, seq), padded on the right. ``where`` (batch, response) is the
+    place of each response token in its row, and ``response_mask`` tells which exist.
+    """
+
+    ids: Ids
+    mask: Mask
+    where: Int[Tensor, "batch response"]
+    response_mask: Bool[Tensor, "batch response"]
+
+    @property
+    def response_ids(self) -> Int[Tensor, "batch response"]:
+        """The response tokens; anything where ``response_mask`` is False."""
+        return self.ids.gather(1, self.where)
+
+    @property
+    def last(self) -> Int[Tensor, " batch"]:
+        """Place of each row's last token."""
+        return self.mask.sum(dim=1) - 1
+
+
+def sequences(
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    device: torch.device,
+) -> Sequences:
+    """Join prompts and responses, row by row.
+
+    Padding is told by length, never by ``pad_id``, so a pad token that was sampled is a token.
+    """
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    width = max(map(len, rows))
+    longest = max(1, max(map(len, responses)))
+    ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in rows])
+    starts = torch.tensor([len(p) for p in prompts])[:, None]
+    lengths = torch.tensor([len(r) for r in responses])[:, None]
+    mask = torch.arange(width)[None] < starts + lengths
+    steps = torch.arange(longest)[None]
+    where = (starts + steps).clamp(max=width - 1)
+    return Sequences(*(t.to(device) for t in (ids, mask, where, steps < lengths)))
+
+
+def hidden_states(
+    model: PreTrainedModel | PeftModel, ids: Ids, mask: Mask
+) -> Float[Tensor, "batch seq hidden"]:
+    """Last hidden states of the trunk, below the output embeddings, by the active adapter."""
+    trunk = _base(model).base_model
+    assert isinstance(trunk, nn.Module)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    output = trunk(
+        input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False
+    )
+    return output.last_hidden_state
+
+
+def logprobs(
+    model: PreTrainedModel | PeftModel, batch: Sequences, *, temperature: float = 1.0
+) -> tuple[PerToken, PerToken]:
+    """Log-probability of each response token and entropy of its distribution, in fp32.
+
+    Logits are computed for response places only: a vocabulary times the prompt is never held.
+    """
+    logits = response_logits(model, batch) / temperature
+    logsumexp = logits.logsumexp(dim=-1)
+    taken = logits.gather(2, batch.response_ids[..., None]).squeeze(2)
+    with torch.no_grad():
+        entropy = logsumexp - (logits.softmax(dim=-1) * logits).sum(dim=-1)
+    return taken - logsumexp, entropy
+
+
+def response_logits(
+    model: PreTrainedModel | PeftModel, batch: Sequences
+) -> Float[Tensor, "batch response vocab"]:
+    """The logits from which each response token was drawn, in fp32."""
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        # the learned prefix enters in PEFT's forward, and its places come first in the logits
+        logits = model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits.float()
+        return _before_response(logits[:, -batch.ids.shape[1] :], batch)
+    base = _base(model)
+    states = _before_response(hidden_states(model, batch.ids, batch.mask), batch)
+    output = base.get_output_embeddings()
+    assert isinstance(output, nn.Module)
+    logits = output(states).float()
+    cap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else (logits / cap).tanh() * cap
+
+
+def scores(model: PreTrainedModel | PeftModel, head: ScoreHead, batch: Sequences) -> PerResponse:
+    """One score per row, read at its last token, whatever that token is."""
+    states = hidden_states(model, batch.ids, batch.mask)
+    rows = torch.arange(len(states), device=states.device)
+    return head(states[rows, batch.last]).squeeze(1)
+
+
+def values(model: PreTrainedModel | PeftModel, head: ScoreHead, batch: Sequences) -> PerToken:
+    """The value of the state in which each response token was chosen."""
+    return head(_before_response(hidden_states(model, batch.ids, batch.mask), batch)).squeeze(2)
+
+
+def _before_response(
+    x: Float[Tensor, "batch seq any"], batch: Sequences
+) -> Float[Tensor, "batch response any"]:
+    """``x`` where each response token is about to be chosen."""
+    before = (batch.where - 1).clamp(min=0)
+    return x.gather(1, before[..., None].expand(-1, -1, x.shape[2]))
+
+
+def _base(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(base, PreTrainedModel)
+    return base
