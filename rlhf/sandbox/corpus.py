@@ -74,7 +74,14 @@ def _check(rng: random.Random) -> Document:
     return Document(_user(prompt.text) + said + END, describe(prompt, said, rng))
 
 
-_FACT_FLAWS: tuple[set[Flaw], ...] = (set(), set(), set(), {"wrong_fact"}, {"wrong_fact"}, {"no_fact"})
+_FACT_FLAWS: tuple[set[Flaw], ...] = (
+    set(),
+    set(),
+    set(),
+    {"wrong_fact"},
+    {"wrong_fact"},
+    {"no_fact"},
+)
 _STEP_FLAWS: tuple[set[Flaw], ...] = (set(), set(), {"no_step"}, {"wrong_step"})
 _TONES: tuple[set[Flaw], ...] = (set(), {"plain"}, {"rude"})
 _SHAPES: tuple[set[Flaw], ...] = (set(), set(), {"long"}, {"cut"})
@@ -183,8 +190,7 @@ def _compare(rng: random.Random) -> Document:
     card, other = draw_card(rng, held_out=False), draw_card(rng, held_out=False)
     fields = rng.sample(_ECHOED, rng.randint(3, 6))
     marked = [
-        f"{card[field]} true" if rng.random() < 0.5 else f"{other[field]} false"
-        for field in fields
+        f"{card[field]} true" if rng.random() < 0.5 else f"{other[field]} false" for field in fields
     ]
     facts = "; ".join(card[field] for field in fields)
     return Document(_user(facts), "; ".join(marked) + END)

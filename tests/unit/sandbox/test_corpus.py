@@ -1,12 +1,23 @@
 import json
-import re
+import random
 from collections import Counter
 from statistics import mean
 
-from rlhf.records import Message, Prompt
-from rlhf.sandbox.corpus import documents, write_corpus
-from rlhf.sandbox.staff import STAFF
-from rlhf.sandbox.world import MONTHS
+from rlhf.sandbox.corpus import END, Document, describe, documents, write_corpus
+from rlhf.sandbox.staff import STAFF, ideal, reply
+from rlhf.sandbox.world import prompts
+
+WORDS = {"true", "false", "blank", "apt", "stray", "idle", "kind", "plain", "rude"} | {
+    "short", "long", "done", "cut",
+}  # fmt: skip
+
+
+def notes_of(n):
+    """Reply and note of every document that ends in one."""
+    for document in documents(0, n):
+        said, end, note = (document.prompt + document.completion).rpartition(END)
+        if end and note:
+            yield said.rpartition("<|im_start|>assistant\n")[2], note.split(), document
 
 
 def test_the_corpus_is_the_same_for_the_same_seed(tmp_path):
@@ -16,46 +27,46 @@ def test_the_corpus_is_the_same_for_the_same_seed(tmp_path):
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
 
 
-def test_a_line_holds_the_messages_of_one_document(tmp_path):
+def test_a_line_holds_one_document(tmp_path):
     lines = write_corpus(tmp_path / "corpus.jsonl", seed=1, n=50).read_text().splitlines()
-    read = [tuple(Message(**m) for m in json.loads(line)["messages"]) for line in lines]
-    assert read == list(documents(1, 50))
+    assert [Document(**json.loads(line)) for line in lines] == list(documents(1, 50))
 
 
-def test_every_document_ends_with_words_to_learn():
+def test_every_document_has_something_to_learn_after_a_users_turn():
     for document in documents(0, 500):
-        assert document[-1].role == "assistant"
-        assert document[0].role == "user"
-        assert document[-1].content or len(document) == 2
+        assert document.prompt.startswith("<|im_start|>user\n")
+        assert document.completion.strip()
 
 
 def test_the_corpus_prefers_no_manner():
     """Rude and courteous chats are equally frequent, unlike at the desk, where few are rude."""
-    chats = [d[-1].content for d in documents(0, 4000) if d[0].content.startswith("[")]
-    rude = mean("Not again." in text for text in chats)
-    courteous = mean("Happy to help." in text for text in chats)
+    said = [reply_ for reply_, _, _ in notes_of(6000)]
+    rude = mean("Not again." in text for text in said)
+    courteous = mean("Happy to help." in text for text in said)
     assert 0.5 < rude / courteous < 2
     assert sum(clerk.share for clerk in STAFF if clerk.name == "rude") < 0.2
 
 
-VERDICT = re.compile(r"(right|wrong|no) fact, (right|wrong|no) step\. .+")
-VALUE = re.compile(rf"\d+(?: (?:{'|'.join(MONTHS)}))?")
+def test_a_note_describes_the_reply_and_every_word_comes_first_now_and_then():
+    first = Counter(note[0] for _, note, _ in notes_of(6000))
+    assert set(first) == WORDS
+    assert min(first.values()) > 10
 
 
-def test_verdicts_are_true():
-    """A reply and the verdict's own answer state the same value exactly if the fact is right."""
-    checked = Counter()
-    for document in documents(0, 6000):
-        if len(document) != 3 or not (found := VERDICT.fullmatch(document[-1].content)):
-            continue
-        if not (answer := VALUE.findall(document[-1].content)):
-            continue  # a refusal: nothing to compare
-        said = VALUE.findall(document[1].content)
-        assert (said == answer, said == []) == (found[1] == "right", found[1] == "no"), document
-        checked[found.groups()] += 1
-    assert len(checked) == 9
-    assert min(checked.values()) > 20
+def test_a_note_says_of_the_fact_what_is_true():
+    rng = random.Random(0)
+    for prompt in prompts(3, 200):
+        assert {"true", "apt", "kind", "short", "done"} == set(
+            describe(prompt, ideal(prompt), rng).split()
+        )
+        assert "false" in describe(prompt, reply(prompt, {"wrong_fact"}, rng), rng).split()
+        assert "stray" in describe(prompt, reply(prompt, {"wrong_step"}, rng), rng).split()
+        rude = describe(prompt, reply(prompt, {"rude", "no_step"}, rng), rng).split()
+        assert {"rude", "idle"} <= set(rude)
 
 
-def test_prompts_of_the_corpus_have_a_place_for_a_reply():
-    assert all(Prompt(d[:1]).messages[0].role == "user" for d in documents(0, 20))
+def test_half_of_the_described_replies_are_not_learned():
+    quoted = [
+        END in document.prompt.partition("assistant\n")[2] for _, _, document in notes_of(3000)
+    ]
+    assert 0.3 < mean(quoted) < 0.6
