@@ -34,8 +34,9 @@ class LabelClient:
         self._http.close()
 
     def add_user(self, name: str, password: str) -> None:
-        """Let a rater sign in."""
-        self._call("POST", "/api/users", {"name": name, "password": password})
+        """Let a rater sign in, who may be known already."""
+        body = {"name": name, "password": password}
+        self._call("POST", "/api/users", body, fine=(httpx.codes.CONFLICT,))
 
     def add_campaign(
         self, name: str, comparisons: Sequence[Comparison], *, overlap: int, guidelines: str
@@ -66,7 +67,14 @@ class LabelClient:
         exported = self._call("GET", f"/api/campaigns/{campaign}/export")
         return [from_json(Preference, row) for row in exported["preferences"]]
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        fine: Sequence[int] = (),
+    ) -> Any:  # noqa: ANN401 - JSON
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
@@ -74,7 +82,7 @@ class LabelClient:
                 f"the labelling server does not answer at {self._http.base_url} ({error}); "
                 "start again with --resume"
             ) from error
-        if answer.is_error:
+        if answer.is_error and answer.status_code not in fine:
             detail = answer.json().get("detail", answer.text)
             raise RunError(f"the labelling server refused {method} {path}: {detail}")
         return answer.json()
