@@ -11,7 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
 from rlhf.chat import IGNORED, encode_completion, encode_demonstration, encode_text
 from rlhf.config import PretrainConfig, SourceConfig
@@ -22,7 +28,7 @@ from rlhf.model.scratch import new_model, new_tokenizer
 from rlhf.records import Demonstration
 from rlhf.runs import new_run
 from rlhf.sandbox.corpus import documents
-from rlhf.stages.training import fit, training_arguments
+from rlhf.stages.training import save_trained, train, training_arguments
 
 Row = dict[str, list[int]]
 
@@ -53,24 +59,24 @@ class _Rows(Dataset[Row]):
 
 def run(config: PretrainConfig, *, resume: bool = False) -> Path:
     """Train every weight of a model on text; the result is a base for the other stages."""
-    with new_run("pretrain", config, resume=resume) as run:
-        torch.manual_seed(config.seed)
-        tokenizer = _tokenizer(config)
-        model = _model(config, tokenizer)
-        train = _rows(config, config.data.train, tokenizer, config.seed)
-        held_out = _rows(config, config.data.eval, tokenizer, config.seed + _EVAL_SEED)
+    set_seed(config.seed)
+    tokenizer = _tokenizer(config)
+    model = _model(config, tokenizer)
+    learned = _in_order(_rows(config, config.data.train, tokenizer, config.seed), config)
+    held_out = _rows(config, config.data.eval, tokenizer, config.seed + _EVAL_SEED)
+    with new_run("pretrain", config, resume=resume) as folder:
         trainer = Trainer(
             model,
-            training_arguments(TrainingArguments, config, run, evaluates=bool(held_out)),
+            training_arguments(TrainingArguments, config, folder, evaluates=bool(held_out)),
             data_collator=_Padded(tokenizer),
-            train_dataset=_Rows(_in_order(train, config)),
+            train_dataset=_Rows(learned),
             eval_dataset=_Rows(held_out) if held_out else None,
             processing_class=tokenizer,
         )
-        fit(trainer, run)
-        model.to(_STORED).save_pretrained(run.model)
-        # a base is one folder: the weights and the tokenizer that made them
-        tokenizer.save_pretrained(run.model)
+        train(trainer, folder, config)
+        save_trained(model.to(_STORED), tokenizer, folder)
+        # a base is one folder: the weights, and the tokenizer that made them
+        tokenizer.save_pretrained(str(folder.model))
     return Path(config.out)
 
 
