@@ -84,7 +84,9 @@ class Rewards:
         spoken = not isinstance(rows[0]["prompt"], str)
         given = function(
             prompts=[row["prompt"] for row in rows],
-            completions=[[{"role": "assistant", "content": t}] for t in texts] if spoken else list(texts),
+            completions=[[{"role": "assistant", "content": t}] for t in texts]
+            if spoken
+            else list(texts),
             completion_ids=[list(row) for row in ids],
             **{key: [row[key] for row in rows] for key in rows[0] if key != "prompt"},
         )

@@ -53,9 +53,7 @@ class Rollout:
         rewards = kl_penalized_rewards(
             self.scores, self.logprobs, self.ref_logprobs, self.mask, kl_coef=kl_coef
         )
-        result = gae(
-            rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value
-        )
+        result = gae(rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value)
         if not whitened:
             return result
         return replace(result, advantages=whiten(result.advantages, self.mask))

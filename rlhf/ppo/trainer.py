@@ -94,9 +94,11 @@ class PPOTrainer(_BaseTrainer):
             raise ValueError("train_dataset needs a `prompt` column")
         policy, tokenizer, base = _policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
-        functions = [reward_funcs] if isinstance(reward_funcs, str | Path) or callable(
-            reward_funcs
-        ) else list(reward_funcs)
+        functions = (
+            [reward_funcs]
+            if isinstance(reward_funcs, str | Path) or callable(reward_funcs)
+            else list(reward_funcs)
+        )
         copy_adapter(policy, "default", "ref")
         self.rewards = Rewards(policy, functions, args.reward_weights, base)
         self.value_head = _value(policy, self.rewards.adapters)
@@ -250,7 +252,10 @@ class PPOTrainer(_BaseTrainer):
         return torch.cat(padded)[rows.argsort()]
 
     def _call(
-        self, function: Any, rows: Sequence[Mapping[str, Any]], ids: Sequence[Sequence[int]]  # noqa: ANN401
+        self,
+        function: Any,
+        rows: Sequence[Mapping[str, Any]],
+        ids: Sequence[Sequence[int]],  # noqa: ANN401
     ) -> Tensor:
         texts = [decode_response(self.tokenizer, row) for row in ids]
         return self.rewards.call(function, rows, texts, ids).to(self.args.device)
@@ -287,7 +292,10 @@ class PPOTrainer(_BaseTrainer):
     # -- learning --------------------------------------------------------------------------------
 
     def training_step(
-        self, model: nn.Module, inputs: MicroBatch, num_items_in_batch: Any = None  # noqa: ANN401, ARG002
+        self,
+        model: nn.Module,
+        inputs: MicroBatch,
+        num_items_in_batch: Any = None,  # noqa: ANN401, ARG002
     ) -> Tensor:
         """Gradients of one micro-batch, each role's inside its own block."""
         args, peft = self.args, self._peft
@@ -390,7 +398,9 @@ class PPOTrainer(_BaseTrainer):
         }
         self._sums = kept
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
