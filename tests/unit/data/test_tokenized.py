@@ -12,7 +12,6 @@ from rlhf.data.tokenized import preference_dataset, prompt_dataset, reward_datas
 from rlhf.errors import DataError
 from rlhf.records import Demonstration, Message, Preference, Prompt
 
-
 TEMPLATE = (
     "{% for m in messages %}{{ m.role[0] }}{{ m.content }}"
     "{% if m.role == 'assistant' %}<end>{% endif %}{% endfor %}"
