@@ -1,0 +1,240 @@
+"""Adapters: every tuning method made, loaded, copied and saved; their weights are always fp32."""
+
+import copy
+import math
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import (
+    AdaLoraConfig,
+    AdaLoraModel,
+    IA3Config,
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from rlhf.config import ModelConfig, Tuning
+from rlhf.errors import ModelError
+
+WEIGHTS = "adapter_model.safetensors"
+"""PEFT's name for the file beside ``adapter_config.json``."""
+
+_LOW_RANK: tuple[Tuning, ...] = ("lora", "qlora", "dora", "rslora")
+ALIGNABLE: dict[str, tuple[Tuning, ...]] = {
+    "reward": ("full", *_LOW_RANK, "ia3"),
+    "dpo": ("full", *_LOW_RANK, "ia3"),
+    "ppo": (*_LOW_RANK, "ia3"),
+}
+"""Which tuning methods each stage after SFT can train."""
+
+_WHY_NOT: dict[Tuning, str] = {
+    "full": "the roles of PPO are adapters on one base",
+    "adalora": "it lets one adapter on a base prune its ranks, and this stage needs copies",
+    "prefix": "PEFT cannot hold a second, frozen copy of a learned prefix",
+    "prompt": "PEFT cannot hold a second, frozen copy of a learned prompt",
+    "p_tuning": "PEFT cannot hold a second, frozen copy of a learned prompt",
+}
+
+
+def refuse(stage: str, tuning: Tuning) -> None:
+    """Say in one sentence why ``stage`` cannot train ``tuning``; nothing where it can.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    able = ALIGNABLE[stage]
+    if tuning not in able:
+        raise ModelError(
+            f"{stage} cannot train tuning: {tuning} ({_WHY_NOT[tuning]}); "
+            f"run SFT with {', '.join(able[:-1])} or {able[-1]}"
+        )
+
+
+def new_adapter(model: PreTrainedModel, config: ModelConfig) -> PeftModel:
+    """``model`` with a fresh trainable adapter called ``default``.
+
+    Raises:
+        ModelError: the method does not know the architecture, or no such layers are there.
+    """
+    with _or_model_error(config.base):
+        peft = get_peft_model(model, _peft_config(model, config))
+    assert isinstance(peft, PeftModel)
+    return peft
+
+
+def load_adapter(
+    model: PreTrainedModel | PeftModel,
+    folder: Path,
+    name: str = "default",
+    *,
+    trainable: bool = True,
+) -> PeftModel:
+    """``model`` with the adapter saved at ``folder``; an adapter that is already there stays.
+
+    A learned prompt comes back frozen: p-tuning's encoder is not saved, only what it produced.
+
+    Raises:
+        ModelError: there is no adapter, or it was made for another architecture.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: no adapter_config.json; give the adapter folder of a run")
+    config = PeftConfig.from_pretrained(str(folder))
+    trainable = trainable and not config.is_prompt_learning
+    with _or_model_error(str(folder)), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), name, is_trainable=trainable)
+            return model
+        return PeftModel.from_pretrained(
+            cast("Any", model), str(folder), adapter_name=name, is_trainable=trainable
+        )
+
+
+def copy_adapter(model: PeftModel, source: str, name: str, *, trainable: bool = False) -> None:
+    """A second adapter ``name`` with the weights of ``source``; one that is there is overwritten.
+
+    TRL copies by a pattern on parameter names that misses IA³'s, so its copy is not relied on.
+    """
+    if name not in model.peft_config:
+        model.add_adapter(name, copy.deepcopy(model.peft_config[source]))
+    state = {k: v.clone() for k, v in _state(model, source).items()}
+    missing = set_peft_model_state_dict(model, state, adapter_name=name).unexpected_keys
+    assert not missing, missing
+    model.set_requires_grad(name, requires_grad=trainable)
+
+
+def save_adapter(model: PeftModel, folder: Path, name: str = "default") -> None:
+    """Write one adapter, whatever it is called, so that PEFT loads it from ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in _state(model, name).items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    config = copy.deepcopy(model.peft_config[name])
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+
+
+@contextmanager
+def unrounded(model: nn.Module) -> Generator[None]:
+    """Undo what happens to the dtype of trainable tensors inside the block.
+
+    TRL's trainers round them to bf16 in their constructor when the base is quantised; below
+    1e-5 such weights swallow their updates. The tensors from before are put back, not cast back.
+    """
+    before = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    yield
+    parameters = dict(model.named_parameters())
+    for name, data in before.items():
+        parameters[name].data = data
+
+
+def schedule_ranks(model: nn.Module, total_steps: int) -> None:
+    """Tell AdaLoRA how long training is: it prunes in the middle and settles in the last third."""
+    if (tuner := _adalora(model)) is None:
+        return
+    config = cast("AdaLoraConfig", tuner.peft_config["default"])
+    config.total_step = total_steps
+    config.tinit, config.tfinal = total_steps // 10, total_steps // 3
+
+
+def allocate_ranks(model: nn.Module, step: int) -> None:
+    """Let AdaLoRA move its budget; after the optimizer's step, while gradients are there."""
+    if (tuner := _adalora(model)) is not None:
+        tuner.update_and_allocate(step)
+
+
+def orthogonality(model: nn.Module) -> torch.Tensor | None:
+    """AdaLoRA's penalty that keeps its singular vectors orthogonal; None for other methods.
+
+    PEFT adds it to a model output's ``loss``, which TRL's trainers do not read.
+    """
+    if (tuner := _adalora(model)) is None:
+        return None
+    weight = cast("AdaLoraConfig", tuner.peft_config["default"]).orth_reg_weight
+    penalties: list[torch.Tensor] = []
+    for name, p in tuner.named_parameters():
+        if "lora_A.default" in name or "lora_B.default" in name:
+            gram = p @ p.T if "lora_A" in name else p.T @ p
+            eye = torch.eye(gram.shape[0], device=gram.device, dtype=gram.dtype)
+            penalties.append((gram - eye).norm())
+    return weight * torch.stack(penalties).mean()
+
+
+def _peft_config(model: PreTrainedModel, config: ModelConfig) -> PeftConfig:
+    if config.tuning == "adalora":
+        rank = config.lora.rank
+        # the schedule is set when training starts and its length is known
+        return AdaLoraConfig(
+            **_low_rank(model, config), target_r=rank, init_r=math.ceil(1.5 * rank), total_step=100
+        )
+    if config.tuning == "ia3":
+        return IA3Config(task_type=TaskType.CAUSAL_LM, fan_in_fan_out=_transposed(model))
+    virtual: dict[str, Any] = {
+        "task_type": TaskType.CAUSAL_LM,
+        "num_virtual_tokens": config.num_virtual_tokens,
+    }
+    if config.tuning == "prefix":
+        return PrefixTuningConfig(**virtual)
+    if config.tuning == "prompt":
+        return PromptTuningConfig(**virtual)
+    if config.tuning == "p_tuning":
+        width = cast("nn.Embedding", model.get_input_embeddings()).embedding_dim
+        return PromptEncoderConfig(**virtual, encoder_hidden_size=width)
+    return LoraConfig(
+        **_low_rank(model, config),
+        r=config.lora.rank,
+        use_dora=config.tuning == "dora",
+        use_rslora=config.tuning == "rslora",
+    )
+
+
+def _low_rank(model: PreTrainedModel, config: ModelConfig) -> dict[str, Any]:
+    lora = config.lora
+    return {
+        "task_type": TaskType.CAUSAL_LM,
+        "lora_alpha": 2 * lora.rank if lora.alpha is None else lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": lora.target_modules,
+        "fan_in_fan_out": _transposed(model),
+    }
+
+
+def _transposed(model: nn.Module) -> bool:
+    """Whether linear weights are stored as (in, out), as GPT-2's are unless quantised."""
+    return any(isinstance(module, Conv1D) for module in model.modules())
+
+
+def _state(model: PeftModel, name: str) -> dict[str, torch.Tensor]:
+    return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+
+
+def _adalora(model: nn.Module) -> AdaLoraModel | None:
+    tuner = model.base_model if isinstance(model, PeftModel) else None
+    return tuner if isinstance(tuner, AdaLoraModel) else None
+
+
+@contextmanager
+def _or_model_error(place: str) -> Generator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"{place}: the adapter does not fit the model ({reason}); use the base that it was "
+            "trained on, or tuning: lora, which fits every architecture"
+        ) from error

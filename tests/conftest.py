@@ -1,0 +1,34 @@
+"""Tiny models on disk, made once per test session; no network, ever."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# one thread is faster than two for models this small, and leaves the others their core
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@pytest.fixture(scope="session")
+def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``make_base("qwen2", pad_is_eos=True)``: a folder with a tiny random base."""
+    from tests import tiny  # torch is imported only where a model is asked for
+
+    root = tmp_path_factory.mktemp("bases")
+
+    def make(architecture: str = "llama", *, pad_is_eos: bool = False, seed: int = 0) -> Path:
+        folder = root / f"{architecture}-{pad_is_eos}-{seed}"
+        if not folder.exists():
+            tiny.save_base(folder, architecture, pad_is_eos=pad_is_eos, seed=seed)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(make_base: Callable[..., Path]) -> Path:
+    """A tiny random Llama."""
+    return make_base()

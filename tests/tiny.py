@@ -1,0 +1,101 @@
+"""Tiny models of the common architectures and a byte-level tokenizer, built in memory."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+    "{% else %}{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = (
+    "the parcel is on its way to you and it will be there on Monday. I am sorry, I can not "
+    "tell you the address of another customer. Please send us the number of your order. "
+) * 4
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_GEMMA = _COMMON | {"head_dim": 16, "sliding_window": 64}
+# each architecture's own arguments; nf4 wants layers of a multiple of 64
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": _COMMON,
+    "qwen2": _COMMON,
+    "qwen3": _COMMON | {"head_dim": 16},
+    "mistral": _COMMON | {"sliding_window": 64},
+    "gemma2": _GEMMA | {"query_pre_attn_scalar": 16},
+    "gemma3_text": _GEMMA | {"query_pre_attn_scalar": 16},
+    "phi": _COMMON,
+    "phi3": _COMMON | {"pad_token_id": 0},
+    "gpt_neox": {k: v for k, v in _COMMON.items() if k != "num_key_value_heads"},
+    "opt": {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "ffn_dim": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+        # as in OPT-350m, where the output embeddings are narrower than the trunk
+        "word_embed_proj_dim": 32,
+    },
+    "gpt2": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256},
+}
+
+
+def tokenizer(*, pad_is_eos: bool = False) -> PreTrainedTokenizerFast:
+    """Bytes and a few merges; with ``pad_is_eos`` there is no token for padding alone."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<|im_end|>", "<|im_start|>"] + ([] if pad_is_eos else ["<|pad|>"])
+    trainer = trainers.BpeTrainer(
+        vocab_size=310,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([WORDS], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>" if pad_is_eos else "<|pad|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save_base(
+    folder: Path, architecture: str = "llama", *, pad_is_eos: bool = False, seed: int = 0
+) -> Path:
+    """A random base of ``architecture`` with its tokenizer, saved at ``folder``."""
+    tok = tokenizer(pad_is_eos=pad_is_eos)
+    ends = {"bos_token_id": None, "eos_token_id": tok.eos_token_id}
+    config = AutoConfig.for_model(
+        architecture,
+        **({**ARCHITECTURES[architecture], **ends, "pad_token_id": tok.pad_token_id}),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                # zero biases would hide a bias that is lost, initial std .02 all of attention
+                if parameter.ndim == 1 and "norm" not in name:
+                    parameter.normal_(std=0.1)
+                elif parameter.ndim == 2:
+                    parameter.mul_(5)
+    model.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
