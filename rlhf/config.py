@@ -265,14 +265,23 @@ class PPOConfig(StageConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        size = self.per_device_train_batch_size
         if self.rollout_batch_size % self.samples_per_prompt:
             raise ValueError("rollout_batch_size must be a multiple of samples_per_prompt")
-        if self.rollout_batch_size % (self.num_mini_batches * per_step):
+        if self.rollout_batch_size % (self.num_mini_batches * size):
             raise ValueError(
                 f"rollout_batch_size ({self.rollout_batch_size}) must be a multiple of "
-                "num_mini_batches * per_device_train_batch_size * gradient_accumulation_steps "
-                f"({self.num_mini_batches} * {per_step})"
+                "num_mini_batches * per_device_train_batch_size "
+                f"({self.num_mini_batches} * {size})"
+            )
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "gradient_accumulation_steps follows from rollout_batch_size, num_mini_batches "
+                "and per_device_train_batch_size; leave it out"
+            )
+        if self.num_train_epochs != 1.0 or self.max_steps != -1:
+            raise ValueError(
+                "num_rollouts says how long PPO runs; leave num_train_epochs and max_steps out"
             )
         return self
 

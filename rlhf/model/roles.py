@@ -21,8 +21,13 @@ ADAPTER_OF: dict[Role, str] = {
 TRAINABLE: tuple[Role, ...] = ("policy", "value")
 
 
+def adapter_name(role: Role, which: int = 0) -> str:
+    """PEFT's name for the adapter in ``role``; ``which`` tells several reward adapters apart."""
+    return f"{ADAPTER_OF[role]}_{which}" if which else ADAPTER_OF[role]
+
+
 @contextmanager
-def acting_as(model: PeftModel, role: Role) -> Generator[PeftModel]:
+def acting_as(model: PeftModel, role: Role, which: int = 0) -> Generator[PeftModel]:
     """Give ``model`` the adapter of ``role`` for the length of a ``with`` block.
 
     PEFT freezes the adapters it switches away from, and a checkpointed forward is recomputed with
@@ -31,7 +36,7 @@ def acting_as(model: PeftModel, role: Role) -> Generator[PeftModel]:
     optimizer and DDP still see them.
     """
     [before] = model.active_adapters
-    _switch(model, ADAPTER_OF[role])
+    _switch(model, adapter_name(role, which))
     try:
         yield model
     finally:

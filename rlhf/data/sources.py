@@ -1,0 +1,211 @@
+"""Records from anywhere: a file, a folder, a label export, the hub."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from rlhf.config import SourceConfig
+from rlhf.data.dialogue import Row
+from rlhf.data.files import rows
+from rlhf.data.formats import SHAPES, TURNS, Item, Judged, Shape
+from rlhf.errors import DataError
+from rlhf.records import (
+    Comparison,
+    Demonstration,
+    Feedback,
+    Message,
+    Metadata,
+    Preference,
+    Prompt,
+    Record,
+    Vote,
+    settle,
+)
+
+R = TypeVar("R", bound=Record)
+
+_CONTENT = {
+    "prompt", "chosen", "rejected", "completion", "response", "output", "input", "text", "label",
+    "response_a", "response_b", "response1", "response2", "generation", "context", "system",
+    "sentence_good", "sentence_bad", "sent_less", "sent_more", "phrase", "margin", *TURNS,
+}  # fmt: skip
+"""Columns that become the record itself; other short ones are kept beside it."""
+_LONGEST_NOTE = 300
+_NEEDS = {
+    Preference: "preferences (`prompt`, `chosen`, `rejected`)",
+    Demonstration: "demonstrations (`messages`, or `prompt` and `completion`)",
+    Prompt: "prompts (`prompt`, or `messages`)",
+    Feedback: "ratings (`prompt`, `completion`, `label`)",
+    Comparison: "comparisons (`prompt`, `response_a`, `response_b`)",
+    str: "plain text (`text`)",
+}
+
+
+def read(source: SourceConfig, kind: type[R]) -> list[R]:
+    """All records of type ``kind`` in ``source``, in its order.
+
+    What holds more than is asked for is taken apart: a preference is also a demonstration of its
+    chosen response, and everything has a prompt. Each record says where it came from, under
+    ``origin`` in its metadata or provenance. Individual votes on one comparison are settled; a
+    comparison that neither response won is no preference and is left out.
+
+    Raises:
+        DataError: naming the file, the line and the remedy.
+    """
+    return list(islice(_converted(source, kind), source.limit))
+
+
+def read_texts(source: SourceConfig) -> list[str]:
+    """The documents of ``source``, as plain text.
+
+    Raises:
+        DataError: naming the file, the line and the remedy.
+    """
+    found: list[str] = []
+    for place, item in islice(_items(source), source.limit):
+        if not isinstance(item, str):
+            raise _mismatch(place, item, str)
+        found.append(item)
+    if not found:
+        raise DataError(f"{source.path}: no row holds any text; give another file")
+    return found
+
+
+def _converted(source: SourceConfig, kind: type[R]) -> Iterator[R]:
+    items = _items(source)
+    if kind is Preference:
+        items = _settled(items)
+    if kind is Prompt and _is_plain(source.path):
+        items = ((place, p) for place, item in items for p in _lines(item))
+    empty = True
+    for place, item in items:
+        records = [item] if type(item) is kind else _AS[kind](item)
+        if records is None:
+            raise _mismatch(place, item, kind)
+        for record in records:
+            empty = False
+            yield cast("R", record)
+    if empty:
+        raise DataError(
+            f"{source.path}: no row amounts to anything to train on (all are empty or ties); "
+            "give another file"
+        )
+
+
+def _items(source: SourceConfig) -> Iterator[tuple[str, Item]]:
+    """Every row, understood, with its place."""
+    parse = None
+    for place, row in rows(source.path, source.split):
+        parse = parse or _shape(place, row, source).parse
+        try:
+            found = list(parse(row, _notes(place, row)))
+        except ValueError as error:
+            raise DataError(f"{place}: {_reason(error)}; mend or remove the row") from error
+        for item in found:
+            if isinstance(item, Preference) and not math.isfinite(item.margin or 0.0):
+                raise DataError(f"{place}: `margin` must be finite; mend or remove the row")
+            yield place, item
+
+
+def _shape(place: str, row: Row, source: SourceConfig) -> Shape:
+    """The shape of the first row, which is taken to be that of all."""
+    named = [s for s in SHAPES if source.format in ("auto", s.format)]
+    for shape in named:
+        if shape.matches(row):
+            return shape
+    columns = ", ".join(f"`{name}`" for name in row) or "none"
+    if source.format == "auto":
+        raise DataError(
+            f"{place}: cannot tell what the columns mean ({columns}); rename them as in the "
+            "README's table of formats, or set format:"
+        )
+    raise DataError(f"{place}: format {source.format} needs {named[0].columns}; found {columns}")
+
+
+def _notes(place: str, row: Row) -> Metadata:
+    notes: dict[str, Any] = {"origin": place}
+    for name, value in row.items():
+        short = isinstance(value, str) and len(value) <= _LONGEST_NOTE
+        if name not in _CONTENT and (short or isinstance(value, (bool, int, float))):
+            notes[name] = value
+    return notes
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    at = ".".join(str(part) for part in problem["loc"])
+    return f"`{at}`: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _settled(items: Iterable[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
+    """The same, with the votes on each comparison brought together and settled."""
+    open_: dict[str, tuple[str, Comparison, list[Vote]]] = {}
+    for place, item in items:
+        if isinstance(item, Judged):
+            entry = open_.setdefault(item.comparison.id, (place, item.comparison, []))
+            entry[2].extend(item.votes)
+        else:
+            yield place, item
+    for place, comparison, votes in open_.values():
+        preference = settle(comparison, votes)
+        if preference:
+            yield place, preference
+
+
+def _mismatch(place: str, item: Item, kind: type) -> DataError:
+    held = _NEEDS[Comparison if isinstance(item, Judged) else type(item)].split(" (")[0]
+    return DataError(f"{place}: holds {held}, but {_NEEDS[kind]} are needed; give another file")
+
+
+def _is_plain(path: str) -> bool:
+    return path.endswith((".txt", ".txt.gz"))
+
+
+def _lines(item: Item) -> Iterator[Prompt]:
+    """In a plain text file of prompts, each line is one."""
+    for line in item.splitlines() if isinstance(item, str) else ():
+        if line.strip():
+            yield Prompt.from_text(line.strip())
+
+
+def _prompt(item: Item) -> list[Prompt] | None:
+    if isinstance(item, Demonstration):
+        reply = item.messages[-1].role == "assistant"
+        return [Prompt(item.messages[:-1] if reply else item.messages, item.metadata)]
+    if isinstance(item, Judged):
+        return [item.comparison.prompt]
+    return [item.prompt] if isinstance(item, (Preference, Feedback)) else None
+
+
+def _demonstration(item: Item) -> list[Demonstration] | None:
+    if isinstance(item, Preference):
+        reply = item.chosen
+    elif isinstance(item, Feedback):
+        if not item.good:
+            return []
+        reply = item.response
+    else:
+        return None
+    return [Demonstration((*item.prompt.messages, Message("assistant", reply)), item.provenance)]
+
+
+def _comparison(item: Item) -> list[Comparison] | None:
+    return [item.comparison] if isinstance(item, Judged) else None
+
+
+def _none(item: Item) -> None:
+    """Nothing else amounts to one."""
+
+
+_AS: dict[type, Callable[[Item], Sequence[Record] | None]] = {
+    Preference: _none,
+    Feedback: _none,
+    Prompt: _prompt,
+    Demonstration: _demonstration,
+    Comparison: _comparison,
+}

@@ -1,0 +1,157 @@
+"""Records as token ids, in the columns that TRL's trainers take. The only place that names them."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from rlhf.chat import encode_demonstration, encode_prompt, encode_response
+from rlhf.config import DataConfig
+from rlhf.errors import DataError
+from rlhf.records import Demonstration, Preference, Prompt
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", Preference, Demonstration, Prompt)
+Columns = dict[str, Any]
+_NUM_NAMED = 5
+"""How many of the rows that are too long are named on stderr."""
+
+
+def sft_dataset(
+    records: Sequence[Demonstration], tokenizer: PreTrainedTokenizerFast, data: DataConfig
+) -> Dataset:
+    """``input_ids`` and ``labels``; the loss counts what has a label."""
+
+    def encode(record: Demonstration) -> Columns:
+        ids, labels = encode_demonstration(tokenizer, record.messages)
+        return {"input_ids": ids, "labels": labels}
+
+    return _fitting(records, encode, lambda row: len(row["input_ids"]), data)
+
+
+def preference_dataset(
+    records: Sequence[Preference], tokenizer: PreTrainedTokenizerFast, data: DataConfig
+) -> Dataset:
+    """For DPO: ``prompt_ids``, and ``chosen_ids`` and ``rejected_ids`` that go on after it."""
+
+    def encode(record: Preference) -> Columns:
+        return {
+            "prompt_ids": encode_prompt(tokenizer, record.prompt),
+            "chosen_ids": encode_response(tokenizer, record.prompt, record.chosen),
+            "rejected_ids": encode_response(tokenizer, record.prompt, record.rejected),
+        }
+
+    def length(row: Columns) -> int:
+        return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+    return _fitting(records, encode, length, data)
+
+
+def reward_dataset(
+    records: Sequence[Preference],
+    tokenizer: PreTrainedTokenizerFast,
+    data: DataConfig,
+    *,
+    use_margin: bool = False,
+) -> Dataset:
+    """For the reward model: ``chosen_ids`` and ``rejected_ids`` with the prompt in front of both.
+
+    Raises:
+        DataError: if the margin is asked for and some record has none.
+    """
+
+    def encode(record: Preference) -> Columns:
+        prompt = encode_prompt(tokenizer, record.prompt)
+        row: Columns = {
+            "chosen_ids": prompt + encode_response(tokenizer, record.prompt, record.chosen),
+            "rejected_ids": prompt + encode_response(tokenizer, record.prompt, record.rejected),
+        }
+        if use_margin:
+            if record.margin is None:
+                raise DataError("has no margin; set use_margin: false or give settled votes")
+            row["margin"] = record.margin
+        return row
+
+    return _fitting(
+        records, encode, lambda row: max(len(row["chosen_ids"]), len(row["rejected_ids"])), data
+    )
+
+
+def prompt_dataset(
+    records: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerFast,
+    data: DataConfig,
+    *,
+    room: int = 0,
+) -> Dataset:
+    """For rollouts: ``prompt_ids`` that leave ``room`` tokens for the response, and ``index``.
+
+    ``index`` is the place of the prompt among ``records``.
+    """
+    numbers = {id(record): number for number, record in enumerate(records)}
+
+    def encode(record: Prompt) -> Columns:
+        return {"prompt_ids": encode_prompt(tokenizer, record), "index": numbers[id(record)]}
+
+    return _fitting(records, encode, lambda row: len(row["prompt_ids"]) + room, data)
+
+
+def _fitting(
+    records: Sequence[T],
+    encode: Callable[[T], Columns],
+    length: Callable[[Columns], int],
+    data: DataConfig,
+) -> Dataset:
+    """The encoded records that are at most ``max_length`` long; the others are counted and named.
+
+    Raises:
+        DataError: if none fits, or more than ``max_dropped`` of them do not.
+    """
+    rows = [_at_its_place(encode, record) for record in records]
+    fits = [length(row) <= data.max_length for row in rows]
+    kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
+    if len(kept) < len(rows):
+        _report(records, [length(row) for row in rows], data)
+    return Dataset.from_dict(
+        {name: [row[name] for row in kept] for name in kept[0]} if kept else {}
+    )
+
+
+def _at_its_place(encode: Callable[[T], Columns], record: T) -> Columns:
+    try:
+        return encode(record)
+    except DataError as error:
+        raise DataError(f"{_place(record)}: {error}") from error
+
+
+def _report(records: Iterable[T], lengths: Sequence[int], data: DataConfig) -> None:
+    long = [
+        f"{_place(r)} ({n})" for r, n in zip(records, lengths, strict=True) if n > data.max_length
+    ]
+    share = len(long) / len(lengths)
+    if len(long) == len(lengths):
+        raise DataError(
+            f"{long[0]}: every one of the {len(long)} rows is longer than max_length "
+            f"({data.max_length} tokens); raise data.max_length to {max(lengths)} or shorten them"
+        )
+    if share > data.max_dropped:
+        raise DataError(
+            f"{long[0]}: {len(long)} of {len(lengths)} rows ({share:.0%}) are longer than "
+            f"max_length ({data.max_length} tokens); raise data.max_length, or data.max_dropped "
+            "to leave them out"
+        )
+    named = ", ".join(long[:_NUM_NAMED]) + (", …" if len(long) > _NUM_NAMED else "")
+    log.warning(
+        "%d of %d rows are longer than %d tokens and are left out: %s",
+        len(long), len(lengths), data.max_length, named,
+    )  # fmt: skip
+
+
+def _place(record: Preference | Demonstration | Prompt) -> str:
+    notes = record.provenance if isinstance(record, Preference) else record.metadata
+    if isinstance(record, Preference) and "origin" not in notes:
+        notes = record.prompt.metadata
+    return str(notes.get("origin", "a record"))

@@ -1,0 +1,78 @@
+"""PPO's knobs in the shape that Transformers' Trainer takes."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from transformers import TrainingArguments
+
+from rlhf.config import PPOConfig
+
+
+@dataclass
+class PPOArguments(TrainingArguments):
+    """Arguments of :class:`rlhf.ppo.trainer.PPOTrainer`; each is explained in ``PPOConfig``.
+
+    ``max_steps`` and ``gradient_accumulation_steps`` follow from the others, and checkpoints fall
+    between rollouts: ``save_steps`` is rounded up to whole ones.
+    """
+
+    learning_rate: float = 1e-5
+    value_learning_rate: float = 2e-5
+    num_rollouts: int = 100
+    rollout_batch_size: int = 64
+    samples_per_prompt: int = 1
+    num_ppo_epochs: int = 2
+    num_mini_batches: int = 4
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    kl_coef: float = 0.05
+    kl_target: float | None = None
+    kl_horizon: float = 10000.0
+    gamma: float = 1.0
+    lam: float = 0.95
+    lam_value: float = 1.0
+    clip_range: float = 0.2
+    clip_range_high: float | None = None
+    dual_clip: float | None = 3.0
+    clip_range_value: float | None = 0.2
+    vf_coef: float = 1.0
+    value_warmup_steps: int = 10
+    whiten_advantages: bool = True
+    score_norm: Literal["frozen", "none"] = "frozen"
+    score_clip: float | None = 5.0
+    missing_eos_penalty: float = 1.0
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "One weight per reward; all 1 if left out."}
+    )
+
+    def __post_init__(self) -> None:
+        size = self.num_mini_batches * self.per_device_train_batch_size
+        if self.rollout_batch_size % size or self.rollout_batch_size % self.samples_per_prompt:
+            raise ValueError(
+                f"rollout_batch_size={self.rollout_batch_size} must be a multiple of "
+                f"num_mini_batches * per_device_train_batch_size = {size} and of "
+                f"samples_per_prompt = {self.samples_per_prompt}"
+            )
+        self.gradient_accumulation_steps = self.rollout_batch_size // size
+        self.max_steps = self.num_rollouts * self.steps_per_rollout
+        self.save_steps = self._whole_rollouts(self.save_steps)
+        self.ignore_data_skip = True  # the prompts of a rollout follow from its number
+        self.remove_unused_columns = False
+        super().__post_init__()
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimizer steps from one rollout to the next."""
+        return self.num_ppo_epochs * self.num_mini_batches
+
+    def _whole_rollouts(self, steps: float) -> int:
+        steps = steps * self.max_steps if steps < 1 else steps
+        return math.ceil(steps / self.steps_per_rollout) * self.steps_per_rollout
+
+
+def ppo_knobs(config: PPOConfig) -> dict[str, Any]:
+    """The fields of a stage's config that are PPO's own, as arguments."""
+    trainer = {f.name for f in fields(TrainingArguments)}
+    own = {f.name for f in fields(PPOArguments)} - trainer
+    return {name: getattr(config, name) for name in own if hasattr(config, name)}

@@ -1,0 +1,123 @@
+"""What one pass of PPO learns from: responses, and what every role says about them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlhf.model.scoring import Sequences
+from rlhf.ppo.objectives import Advantages, gae, kl_penalized_rewards, whiten
+
+PerToken = Float[Tensor, "batch response"]
+PerResponse = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A batch of responses. All per-token tensors are (batch, response)."""
+
+    sequences: Sequences
+    finished: Bool[Tensor, " batch"]
+    """Whether the response ended with a stop token before it was cut off."""
+    scores: PerResponse
+    """As PPO uses them: weighted, normalised, clipped, and less the penalty for being cut off."""
+    logprobs: PerToken
+    """Of the policy that sampled."""
+    ref_logprobs: PerToken
+    entropy: PerToken
+    values: PerToken
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch response"]:
+        """Which response tokens exist."""
+        return self.sequences.response_mask
+
+    @property
+    def kl(self) -> PerResponse:
+        """k1: the sum of log pi - log pi_ref over each response; its mean estimates the KL."""
+        return (self.logprobs - self.ref_logprobs).where(self.mask, 0.0).sum(dim=1)
+
+    @property
+    def k3(self) -> PerResponse:
+        """k3 (Schulman 2020): never negative and less noisy than k1, for logging only."""
+        ratio = self.ref_logprobs - self.logprobs
+        return (ratio.exp() - 1 - ratio).where(self.mask, 0.0).sum(dim=1)
+
+    def advantages(
+        self, *, kl_coef: float, gamma: float, lam: float, lam_value: float, whitened: bool
+    ) -> Advantages:
+        """Advantages and returns of every token, whitened over the whole rollout if asked for."""
+        rewards = kl_penalized_rewards(
+            self.scores, self.logprobs, self.ref_logprobs, self.mask, kl_coef=kl_coef
+        )
+        result = gae(rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value)
+        if not whitened:
+            return result
+        return replace(result, advantages=whiten(result.advantages, self.mask))
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """A piece of an optimizer step: what is learnt, on which tokens."""
+
+    sequences: Sequences
+    old_logprobs: PerToken
+    old_values: PerToken
+    advantages: PerToken
+    returns: PerToken
+    num_tokens: int
+    """Response tokens in the whole optimizer step, over which its losses are means."""
+    trains_policy: bool
+    """False while only the value learns."""
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch response"]:
+        """Which response tokens exist."""
+        return self.sequences.response_mask
+
+
+def micro_batches(
+    rollout: Rollout,
+    advantages: Advantages,
+    *,
+    num_mini_batches: int,
+    micro_batch_size: int,
+    order: Sequence[int],
+    trains_policy: bool,
+) -> Iterator[MicroBatch]:
+    """One pass over the rollout in ``order``: optimizer steps of equal size, in pieces.
+
+    Inside a step, rows of similar length share a piece; a piece is no wider than its longest row.
+    """
+    size = len(order) // num_mini_batches
+    lengths: list[int] = rollout.sequences.mask.sum(dim=1).tolist()
+    for start in range(0, size * num_mini_batches, size):
+        step = sorted(order[start : start + size], key=lengths.__getitem__)
+        num_tokens = int(rollout.mask[step].sum())
+        for piece in range(0, size, micro_batch_size):
+            rows = torch.tensor(step[piece : piece + micro_batch_size], device=rollout.mask.device)
+            taken = select(rollout.sequences, rows)
+            width = taken.response_mask.shape[1]
+            yield MicroBatch(
+                sequences=taken,
+                old_logprobs=rollout.logprobs[rows, :width],
+                old_values=rollout.values[rows, :width],
+                advantages=advantages.advantages[rows, :width],
+                returns=advantages.returns[rows, :width],
+                num_tokens=num_tokens,
+                trains_policy=trains_policy,
+            )
+
+
+def select(batch: Sequences, rows: Tensor) -> Sequences:
+    """Some rows of ``batch``, without the padding that only the others needed."""
+    width = int(batch.mask[rows].sum(dim=1).max())
+    longest = max(1, int(batch.response_mask[rows].sum(dim=1).max()))
+    return Sequences(
+        batch.ids[rows, :width],
+        batch.mask[rows, :width],
+        batch.where[rows, :longest].clamp(max=width - 1),
+        batch.response_mask[rows, :longest],
+    )

@@ -1,0 +1,380 @@
+"""PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from trl.trainer.base_trainer import (
+    _BaseTrainer,  # pyright: ignore[reportPrivateUsage] - TRL's trainers all extend it
+)
+from trl.trainer.utils import disable_dropout_in_model
+
+from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
+from rlhf.model.heads import ScoreHead, head_size, load_head, save_head
+from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
+from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
+from rlhf.model.scoring import logprobs, values
+from rlhf.model.start import Start, load_start
+from rlhf.ppo.arguments import PPOArguments
+from rlhf.ppo.collector import Collector, ScoreUnits
+from rlhf.ppo.objectives import (
+    adapted_kl_coef,
+    clipped_policy_loss,
+    clipped_value_loss,
+    explained_variance,
+    masked_mean,
+)
+from rlhf.ppo.rewards import RewardAdapter, RewardFunc, Rewards
+from rlhf.ppo.rollout import MicroBatch, micro_batches
+from rlhf.runs import is_run
+
+_STATE = "ppo_state.json"
+_VALUE = "value"
+_VALUE_HEAD = "value_head.safetensors"
+
+
+class PPOTrainer(_BaseTrainer):
+    """Proximal policy optimization of an adapter, by rewards from runs and callables.
+
+    Args:
+        model: a finished policy run, or a ``PeftModel`` whose adapter ``default`` is the policy; or
+            a base together with ``peft_config``. A frozen copy of the adapter is the reference.
+        reward_funcs: finished reward runs on the same base, Python callables with TRL's signature
+            ``(prompts, completions, completion_ids, **columns) -> list of float``, or several.
+            The value starts from the first reward run, and from the policy where there is none.
+        args: see :class:`PPOArguments`.
+        train_dataset: a ``prompt`` column with text or messages; other columns go to callables.
+        eval_dataset: the same, for ``evaluate``.
+        processing_class: the tokenizer; that of ``model`` if left out.
+        callbacks: of Transformers' Trainer.
+        optimizers: an optimizer and a schedule instead of those that ``args`` describe.
+        peft_config: the adapter to put on a base.
+
+    Raises:
+        RunError, ModelError: a run is unfinished, of another stage or on another base.
+    """
+
+    _tag_names = ["trl", "ppo"]  # noqa: RUF012 - TRL's attribute
+    _name = "PPO"
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: str | Path | PeftModel,
+        reward_funcs: RewardFunc | Sequence[RewardFunc],
+        args: PPOArguments | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: PreTrainedTokenizerFast | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: PeftConfig | None = None,
+    ) -> None:
+        self.ppo = args = args or PPOArguments(output_dir="ppo")
+        if train_dataset is None or "prompt" not in train_dataset.column_names:
+            raise ValueError("train_dataset needs a `prompt` column")
+        self._prompts = train_dataset
+        policy, tokenizer, base = _policy(model, peft_config)
+        self.tokenizer = processing_class or tokenizer
+        functions = (
+            [reward_funcs]
+            if isinstance(reward_funcs, str | Path) or callable(reward_funcs)
+            else list(reward_funcs)
+        )
+        copy_adapter(policy, "default", "ref")
+        self.rewards = Rewards(policy, functions, args.reward_weights, base)
+        self.value_head = _value(policy, self.rewards.adapters)
+        # a child of the model, so that gradients are cleared and devices moved with it
+        policy.add_module("value_head", self.value_head)
+        disable_dropout_in_model(policy)
+        only_trainable_train(policy)
+        self.kl_coef = args.kl_coef
+        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._orders: dict[int, list[int]] = {}
+        super().__init__(
+            model=policy,
+            args=args,
+            data_collator=list,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=self.tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        if self.accelerator.num_processes > 1:
+            raise ValueError("PPOTrainer runs in one process; start it without a launcher")
+        self.collector = Collector(
+            model=policy,
+            tokenizer=self.tokenizer,
+            rewards=self.rewards,
+            value_head=self.value_head,
+            args=args,
+            autocast=self.compute_loss_context_manager,
+            units=ScoreUnits(),
+        )
+
+    # -- collecting ------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> Any:  # noqa: ANN401 - an iterable, as Trainer needs it
+        """The generator of rollouts, as micro-batches."""
+        return _Rollouts(self)
+
+    def rollout_batches(self) -> Iterator[MicroBatch]:
+        """Collect, learn, forget: the pieces of every optimizer step that is still to come."""
+        args = self.ppo
+        for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
+            rollout, metrics = self.collector.collect(self._rows(number))
+            self._note(**metrics)
+            advantages = rollout.advantages(
+                kl_coef=self.kl_coef,
+                gamma=args.gamma,
+                lam=args.lam,
+                lam_value=args.lam_value,
+                whitened=args.whiten_advantages,
+            )
+            explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
+            self._note(explained_variance=explained, kl_coef=self.kl_coef)
+            for epoch in range(args.num_ppo_epochs):
+                yield from micro_batches(
+                    rollout,
+                    advantages,
+                    num_mini_batches=args.num_mini_batches,
+                    micro_batch_size=args.per_device_train_batch_size,
+                    order=_shuffled(args.rollout_batch_size, args.seed, number, epoch),
+                    trains_policy=number >= args.value_warmup_steps,
+                )
+            if args.kl_target is not None:
+                self.kl_coef = adapted_kl_coef(
+                    self.kl_coef,
+                    rollout.kl.mean().item(),
+                    target=args.kl_target,
+                    horizon=args.kl_horizon,
+                    num_responses=args.rollout_batch_size,
+                )
+
+    def _rows(self, number: int) -> list[dict[str, Any]]:
+        """The prompts of the rollout of that number: every epoch a new order, none left out."""
+        dataset = self._prompts
+        size = len(dataset)
+        count = self.ppo.rollout_batch_size // self.ppo.samples_per_prompt
+        rows: list[dict[str, Any]] = []
+        for place in range(number * count, (number + 1) * count):
+            epoch, offset = divmod(place, size)
+            if epoch not in self._orders:
+                self._orders = {epoch: _shuffled(size, self.ppo.seed, epoch)}
+            rows += [dict(dataset[self._orders[epoch][offset]])] * self.ppo.samples_per_prompt
+        return rows
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: Any,  # noqa: ANN401 - a MicroBatch, where Trainer has a dict
+        num_items_in_batch: Any = None,  # noqa: ANN401, ARG002
+    ) -> Tensor:
+        """Gradients of one micro-batch, each role's inside its own block."""
+        args, peft = self.ppo, self._peft
+        assert isinstance(inputs, MicroBatch)
+        model.train()
+        loss = torch.zeros((), device=args.device)
+        if inputs.trains_policy:
+            with acting_as(peft, "policy"), self.compute_loss_context_manager():
+                new, _ = logprobs(peft, inputs.sequences, temperature=args.temperature)
+                policy_loss = clipped_policy_loss(
+                    new,
+                    inputs.old_logprobs,
+                    inputs.advantages,
+                    inputs.mask,
+                    clip_range=args.clip_range,
+                    clip_range_high=args.clip_range_high,
+                    dual_clip=args.dual_clip,
+                    num_tokens=inputs.num_tokens,
+                )
+                self.accelerator.backward(policy_loss)
+            self._note_update(new.detach(), inputs)
+            loss += policy_loss.detach()
+        with acting_as(peft, "value"), self.compute_loss_context_manager():
+            value_loss = args.vf_coef * clipped_value_loss(
+                values(peft, self.value_head, inputs.sequences),
+                inputs.old_values,
+                inputs.returns,
+                inputs.mask,
+                clip_range=args.clip_range_value,
+                num_tokens=inputs.num_tokens,
+            )
+            self.accelerator.backward(value_loss)
+        pieces = args.gradient_accumulation_steps
+        self._note(policy_loss=loss * pieces, value_loss=value_loss.detach() * pieces)
+        return loss + value_loss.detach()
+
+    def _note_update(self, new: Tensor, inputs: MicroBatch) -> None:
+        log_ratio = new - inputs.old_logprobs
+        outside = (log_ratio.exp() - 1).abs() > self.ppo.clip_range
+        self._note(
+            approx_kl=masked_mean(log_ratio.exp() - 1 - log_ratio, inputs.mask),
+            clip_fraction=masked_mean(outside.float(), inputs.mask),
+            largest_ratio=log_ratio.where(inputs.mask, 0.0).abs().max().exp(),
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
+        """Policy and value, each with a learning rate of its own, and nothing else."""
+        if self.optimizer is None:
+            cls, options = self.get_optimizer_cls_and_kwargs(self.args, cast("Any", self.model))
+            decay = {"weight_decay": self.ppo.weight_decay}
+            self.optimizer = cls(
+                [
+                    {"params": self._policy_parameters, **decay},
+                    {
+                        "params": self._value_parameters,
+                        "lr": self.ppo.value_learning_rate,
+                        **decay,
+                    },
+                ],
+                **options,
+            )
+        return self.optimizer
+
+    @property
+    def _policy_parameters(self) -> list[nn.Parameter]:
+        return role_parameters(self._peft, "policy")
+
+    @property
+    def _value_parameters(self) -> list[nn.Parameter]:
+        return [*role_parameters(self._peft, "value"), *self.value_head.parameters()]
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:  # noqa: ARG002 - Trainer's signature
+        """Each role by itself: a large value loss must not shrink the policy's step."""
+        self.accelerator.unscale_gradients()
+        most = self.ppo.max_grad_norm
+        value = nn.utils.clip_grad_norm_(self._value_parameters, most)
+        self._note(value_grad_norm=value)
+        return nn.utils.clip_grad_norm_(self._policy_parameters, most)
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> None:  # noqa: ANN401, ARG002
+        return None
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ANN401, ARG002
+        """Not estimated: Transformers' estimate knows one model in one role."""
+        return 0
+
+    # -- judging, logging, saving ----------------------------------------------------------------
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
+        ignore_keys: Any = None,  # noqa: ANN401, ARG002
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Score, KL, length and share of finished responses on held-out prompts."""
+        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
+        rows = [dict(dataset[i]) for i in range(len(dataset))]
+        kept, self._sums = self._sums, defaultdict[str, list[float]](list)
+        size = self.ppo.rollout_batch_size
+        for start in range(0, len(rows), size):
+            _, seen = self.collector.collect(rows[start : start + size], seed=self.ppo.seed + start)
+            self._note(**seen)
+        metrics = {
+            f"{metric_key_prefix}_{name}": sum(seen) / len(seen)
+            for name, seen in self._sums.items()
+            if not name.startswith("seconds")
+        }
+        self._sums = kept
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means since the last log; evaluations stand alone."""
+        if not any(key.startswith("eval_") for key in logs):
+            logs = {**logs, **{name: sum(seen) / len(seen) for name, seen in self._sums.items()}}
+            self._sums.clear()
+        super().log(logs, start_time)
+
+    def _note(self, **metrics: float | Tensor) -> None:
+        for name, value in metrics.items():
+            self._sums[name].append(float(value))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002
+        folder = Path(output_dir or cast("str", self.ppo.output_dir))
+        save_adapter(self._peft, folder)
+        save_adapter(self._peft, folder / _VALUE, "value")
+        save_head(self.value_head, folder / _VALUE_HEAD)
+        state = {"kl_coef": self.kl_coef, "units": asdict(self.collector.units)}
+        (folder / _STATE).write_text(json.dumps(state))
+        self.tokenizer.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401, ARG002
+        folder = Path(resume_from_checkpoint)
+        load_weights(self._peft, folder, "default")
+        load_weights(self._peft, folder / _VALUE, "value")
+        head = load_head(folder / _VALUE_HEAD, self.ppo.device)
+        self.value_head.load_state_dict(head.state_dict())
+        state = json.loads((folder / _STATE).read_text())
+        self.kl_coef = state["kl_coef"]
+        self.collector.units = ScoreUnits(**state["units"])
+        only_trainable_train(self._peft)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(cast("str", self.state.best_model_checkpoint))
+
+    @property
+    def _peft(self) -> PeftModel:
+        return cast("PeftModel", self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rollouts:
+    """An iterable without a length, which is what Trainer wants of a stream."""
+
+    trainer: PPOTrainer
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        return self.trainer.rollout_batches()
+
+
+def _policy(
+    model: str | Path | PeftModel, peft_config: PeftConfig | None
+) -> tuple[PeftModel, PreTrainedTokenizerFast, str]:
+    """The policy as a trainable adapter, its tokenizer, and its base's fingerprint."""
+    if isinstance(model, str | Path) and is_run(model):
+        start = Start.of_run(model)
+        loaded, tokenizer = load_start(start)
+        if not isinstance(loaded, PeftModel):
+            raise ValueError(f"{model}: PPO trains adapters, and this run trained the whole model")
+        return loaded, tokenizer, start.fingerprint
+    if isinstance(model, str | Path):
+        if peft_config is None:
+            raise ValueError(f"{model} is a base; give a peft_config for the policy's adapter")
+        model = cast("PeftModel", get_peft_model(load_base(BaseSpec(str(model))), peft_config))
+    path = str(cast("PreTrainedModel", model.get_base_model()).name_or_path)
+    return model, load_tokenizer(path), fingerprint(BaseSpec(path))
+
+
+def _value(policy: PeftModel, rewards: Sequence[RewardAdapter]) -> ScoreHead:
+    """Make the value adapter, and its head: the first reward's, or nothing known yet."""
+    source = "reward" if rewards else "default"
+    copy_adapter(policy, source, "value", trainable=True)
+    head = ScoreHead(head_size(cast("PreTrainedModel", policy.get_base_model()))).to(policy.device)
+    if rewards:
+        head.load_state_dict(rewards[0].head.state_dict())
+    else:
+        nn.init.zeros_(head.weight)
+    return head
+
+
+def _shuffled(size: int, *seeds: int) -> list[int]:
+    """An order of ``range(size)`` that follows from ``seeds`` alone."""
+    mixed = int.from_bytes(json.dumps(seeds).encode()[-7:], "big")
+    generator = torch.Generator().manual_seed(mixed)
+    return torch.randperm(size, generator=generator).tolist()
