@@ -10,18 +10,17 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rlhf.config import CONFIG_OF, load_config
 from rlhf.errors import ConfigError, RunError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
-from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
+from rlhf.records import Comparison, Prompt, Record, Response, from_json, to_json
 from rlhf.runs import is_run, newest_checkpoint
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
 from rlhf.stages import dpo, ppo, reward, sft
-from rlhf.stages.demo_figures import Figures, figures, policy_table, reward_lines
 from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"

@@ -6,21 +6,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rlhf.model.bases import Bases
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
-from rlhf.model.scorer import load_scorer
-from rlhf.records import Preference, Prompt
+from rlhf.records import Prompt
 from rlhf.sandbox.measure import (
     Interval,
-    Measured,
     baselines,
     best_constant,
     gain,
     measure,
     win_rate,
 )
-from rlhf.sandbox.raters import ceiling
 
 SAMPLES = 4
 """Replies of the SFT policy to each prompt, of which the shortest and the longest are picked."""
