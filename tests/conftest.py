@@ -5,6 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# dev is what one waits for; ci, in `make test-slow`, tries more and the same every time
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 # one thread is faster than two for models this small, and leaves the others their core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
