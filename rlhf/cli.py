@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +27,13 @@ STAGES = {
     "ppo": "Align a policy with a reward model.",
 }
 
+_COMPARE = """\
+examples:
+  rlhf compare runs/sft runs/ppo --prompts prompts.jsonl --judge runs/reward
+  rlhf compare runs/sft runs/dpo --prompts prompts.jsonl --judge mymodule:myscore --num-samples 4
+  rlhf compare runs/sft runs/ppo --prompts prompts.jsonl --judge people \\
+      --server http://127.0.0.1:7860 --user ADMIN --no-wait      and later: rlhf collect
+"""
 _LOOP = """\
 the whole loop, by hand:
   rlhf sft configs/demo/sft.yaml                  demonstrations -> a policy
@@ -95,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; see configs/")
         sub.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
         sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _add_judging(command)
     demo = command("demo", "Run the whole loop on a small sandbox, in minutes on a CPU.")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: runs/demo")
     demo.add_argument("--seed", type=int, default=0)
@@ -109,6 +117,43 @@ def parser() -> argparse.ArgumentParser:
     # Everything after it is for labeling_ui, which this package never imports: see main().
     command("label", "Gather votes: serve, add-user, import, export, status.", add_help=False)
     return top
+
+
+def _add_judging(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that look at what was trained."""
+    audit = command(
+        "evaluate",
+        "Audit a reward run on pairs it never saw.",
+        "examples:\n  rlhf evaluate reward runs/reward\n"
+        "  rlhf evaluate reward runs/reward --data others.jsonl\n",
+    )
+    audit.add_argument("what", choices=("reward",), help="what to audit")
+    audit.add_argument("of", type=Path, metavar="RUN", help="a finished reward run")
+    audit.add_argument("--data", nargs="+", default=[], metavar="FILE", help="other pairs")
+    audit.add_argument("--format", default="auto", help="of these files; see `rlhf reward --help`")
+    audit.add_argument(
+        "--cluster", nargs="+", default=[], metavar="COLUMN", help="whose pairs are dependent"
+    )
+    compare = command("compare", "Put policies side by side on the same prompts.", _COMPARE)
+    compare.add_argument("policies", nargs="+", metavar="RUN", help="run folders or bases")
+    compare.add_argument("--prompts", required=True, metavar="FILE", help="file or hub name")
+    compare.add_argument("--judge", required=True, help="a reward run, module:function or people")
+    compare.add_argument("--out", default="runs/compare", help="default: runs/compare")
+    compare.add_argument("--reference", metavar="RUN", help="what KL and gains are measured from")
+    compare.add_argument("--split", help="of a dataset")
+    compare.add_argument("--limit", type=int, help="use the first so many prompts")
+    compare.add_argument("--num-samples", type=int, help="responses to each prompt; default 1")
+    compare.add_argument("--max-new-tokens", type=int, help="longest response; default 128")
+    compare.add_argument("--temperature", type=float, help="of sampling; default 1")
+    compare.add_argument("--seed", type=int, help="default 0")
+    compare.add_argument("--server", metavar="URL", help="where people are asked: rlhf label serve")
+    compare.add_argument("--user", help="an admin there; the password is asked for")
+    compare.add_argument("--campaign", help="the name that people see")
+    compare.add_argument("--overlap", type=int, help="raters per comparison; default 1")
+    compare.add_argument("--no-wait", dest="wait", action="store_false", help="collect votes later")
+    collect = command("collect", "Take in the votes of a comparison that people judge.")
+    collect.add_argument("of", type=Path, metavar="RUN", help="a compare run")
+    collect.add_argument("--no-wait", dest="wait", action="store_false", help="take what is there")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -211,11 +256,50 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from rlhf.evaluate.reward import table
+    from rlhf.stages.evaluate import EvaluateOptions, run
+
+    found = run(
+        EvaluateOptions(
+            run=options.of,
+            data=tuple(options.data),
+            format=options.format,
+            cluster=tuple(options.cluster),
+        )
+    )
+    print(table(found))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rlhf.config import build
+    from rlhf.stages.compare import CompareOptions, run
+
+    given = {k: v for k, v in vars(options).items() if v is not None and k != "command"}
+    print(run(build(CompareOptions, given, where="command line")))
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from rlhf.stages.compare import collect
+
+    print(collect(options.of, wait=options.wait))
+    return 0
+
+
 def _tell(line: str) -> None:
     print(line, flush=True)
 
 
-_COMMANDS = {"doctor": _doctor, "runs": _runs, "demo": _demo}
+_COMMANDS = {
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "collect": _collect,
+    "demo": _demo,
+    "doctor": _doctor,
+    "runs": _runs,
+}
 
 
 def _quieten() -> None:
