@@ -18,6 +18,38 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--forbid-skips", default="", metavar="MARKERS", help="fail if a test of these was skipped"
+    )
+
+
+class _Forbidden:
+    """Notes the tests that were skipped though nothing of their kind may be."""
+
+    def __init__(self, markers: set[str]) -> None:
+        self.markers = markers
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and self.markers & set(report.keywords):
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.skipped:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for name in self.skipped:
+            terminalreporter.write_line(f"skipped, which --forbid-skips forbids: {name}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    markers = set(filter(None, config.getoption("--forbid-skips").split(",")))
+    if markers and not hasattr(config, "workerinput"):  # the process that hears of every test
+        config.pluginmanager.register(_Forbidden(markers))
+
+
 @pytest.fixture(scope="session")
 def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``make_base("qwen2", pad_is_eos=True)``: a folder with a tiny random base."""
