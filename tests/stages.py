@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from transformers import Trainer
 
 from rlhf.config import StageConfig, build
@@ -60,10 +60,12 @@ def watching(monkeypatch: pytest.MonkeyPatch) -> Generator[list[Watched]]:
     seen: list[Watched] = []
     train = Trainer.train
 
-    def watched(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = base_hash(self.model)
         result = train(self, *args, **kwargs)
-        trained = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        trained = {
+            n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
+        }
         seen.append(Watched(self, before, base_hash(self.model), trained))
         return result
 
