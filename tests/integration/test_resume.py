@@ -11,17 +11,22 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
-from rlhf.config import CONFIG_OF, SFTConfig, build, to_dict
+from rlhf.config import CONFIG_OF, PPOConfig, SFTConfig, StageConfig, build, to_dict
 from rlhf.errors import RunError
 from rlhf.runs import list_runs, open_run
 from rlhf.stages import sft
 from tests import tiny
-from tests.stages import QLORA, config
+from tests.stages import PPO, QLORA, config
 
 pytestmark = pytest.mark.integration
 
 LONG = {"max_steps": 4, "save_steps": 2, "eval_steps": 2}
-STAGES = ("sft", "reward", "dpo")
+STAGES = ("sft", "reward", "dpo", "ppo")
+
+
+def run_stage(made: StageConfig, *, resume: bool = False) -> None:
+    [stage] = [name for name, kind in CONFIG_OF.items() if type(made) is kind]
+    importlib.import_module(f"rlhf.stages.{stage}").run(made, resume=resume)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -45,10 +50,8 @@ def killed(base, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("killed")
     demonstrations = tiny.write_demonstrations(root / "demonstrations.jsonl")
     preferences = tiny.write_preferences(root / "preferences.jsonl")
-    start = config(
-        SFTConfig, root / "start", demonstrations, model=QLORA | {"base": str(base)}, max_steps=1
-    )
-    sft.run(start)
+    model = QLORA | {"base": str(base)}
+    sft.run(config(SFTConfig, root / "start", demonstrations, model=model, max_steps=1))
 
     def make(stage: str, out: Path):
         keys = LONG | {"trainer": {"logging_first_step": True}}
@@ -56,11 +59,13 @@ def killed(base, tmp_path_factory) -> Path:
             # dropout, so that the generators' states matter
             model = {"base": str(base), "tuning": "qlora", "lora": {"rank": 4, "dropout": 0.1}}
             return config(SFTConfig, out, demonstrations, model=model, **keys)
+        if stage == "ppo":
+            keys |= PPO | {"policy": str(root / "start"), "num_rollouts": 4}
+            return config(PPOConfig, out, preferences, reward=str(root / "whole/reward"), **keys)
         return config(CONFIG_OF[stage], out, preferences, sft=str(root / "start"), **keys)
 
     for stage in STAGES:
-        module = importlib.import_module(f"rlhf.stages.{stage}")
-        module.run(make(stage, root / "whole" / stage))
+        run_stage(make(stage, root / "whole" / stage))
     doomed = [[stage, to_dict(make(stage, root / "dead" / stage))] for stage in STAGES]
     (root / "doomed.json").write_text(json.dumps(doomed))
     subprocess.run(
@@ -78,8 +83,7 @@ def test_a_killed_run_is_unfinished_and_resumes_to_the_very_same_weights(stage, 
     with pytest.raises(RunError, match="--resume"):
         open_run(dead)
     [[_, plain]] = [c for c in json.loads((killed / "doomed.json").read_text()) if c[0] == stage]
-    module = importlib.import_module(f"rlhf.stages.{stage}")
-    module.run(build(CONFIG_OF[stage], plain), resume=True)
+    run_stage(build(CONFIG_OF[stage], plain), resume=True)
     same(dead, killed / "whole" / stage)
     assert open_run(dead).facts["resumed"] == ["checkpoint-2"]
     steps = [line["step"] for line in open_run(dead).read_metrics() if "loss" in line]
