@@ -12,8 +12,7 @@ from torch import Tensor
 from rlhf.errors import ModelError
 from rlhf.model.adapters import load_adapter
 from rlhf.model.heads import ScoreHead, load_head
-from rlhf.model.roles import acting_as, adapter_name
-from rlhf.model.scoring import Sequences, scores
+from rlhf.model.roles import adapter_name
 from rlhf.model.start import Start
 from rlhf.runs import open_run
 
@@ -29,11 +28,6 @@ class RewardAdapter:
     name: str
     which: int
     head: ScoreHead
-
-    def __call__(self, model: PeftModel, batch: Sequences) -> Tensor:
-        """(batch,): raw scores."""
-        with acting_as(model, "reward", self.which):
-            return scores(model, self.head, batch)
 
 
 class Rewards:
@@ -81,10 +75,12 @@ class Rewards:
         ids: Sequence[Sequence[int]],
     ) -> Tensor:
         """(batch,): what a callable says, asked as TRL asks."""
-        spoken = not isinstance(rows[0]["prompt"], str)
+        completions: list[Any] = list(texts)
+        if not isinstance(rows[0]["prompt"], str):
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
         given = function(
             prompts=[row["prompt"] for row in rows],
-            completions=[[{"role": "assistant", "content": t}] for t in texts] if spoken else list(texts),
+            completions=completions,
             completion_ids=[list(row) for row in ids],
             **{key: [row[key] for row in rows] for key in rows[0] if key != "prompt"},
         )

@@ -1,0 +1,204 @@
+"""Charts as inline SVG: drawn by us, coloured by the page's style sheet, so that dark is dark."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from rlhf.report.records import Estimate
+
+_WIDTH, _HEIGHT = 340, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 22
+_MOST_POINTS = 400
+NUM_COLOURS = 6
+DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one line, or the values of one histogram; None breaks a line."""
+
+    name: str
+    y: Sequence[float | None]
+    x: Sequence[float] = ()
+
+
+def number(value: float, digits: int = 3) -> str:
+    """``value`` for a reader: three digits that count, and a true minus."""
+    if not math.isfinite(value):
+        return DASH
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        text = f"{value:.{digits - 1}e}"
+    else:
+        text = f"{value:,.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """About ``count`` round numbers between ``low`` and ``high``."""
+    span = high - low
+    rough = span / max(1, count)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        share = (value - self.x_low) / (self.x_high - self.x_low)
+        return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+    def draw(self, *, y_labels: bool = True) -> str:
+        parts: list[str] = []
+        for tick in ticks(self.y_low, self.y_high) if y_labels else ():
+            y = self.y(tick)
+            parts.append(f'<path class="grid" d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>')
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" class="end">{number(tick)}</text>')
+        base = _HEIGHT - _BOTTOM
+        parts.append(f'<path class="axis" d="M{_LEFT} {base}H{_WIDTH - _RIGHT}"/>')
+        for tick in ticks(self.x_low, self.x_high):
+            x = self.x(tick)
+            parts.append(f'<path class="axis" d="M{x} {base}v4"/>')
+            parts.append(f'<text x="{x}" y="{base + 16}" class="mid">{number(tick)}</text>')
+        return "".join(parts)
+
+
+def lines(title: str, series: Sequence[Series]) -> str:
+    """Curves over a common x; nothing where no point is a number."""
+    curves = [_thinned(s) for s in series]
+    points = [p for curve in curves for p in curve if p is not None]
+    if not points:
+        return ""
+    axes = _Axes(*_span(x for x, _ in points), *_span(y for _, y in points))
+    drawn = [axes.draw()]
+    for index, curve in enumerate(curves):
+        path, dots = _path(axes, curve)
+        drawn.append(f'<path class="line c{index % NUM_COLOURS}" d="{path}"/>')
+        drawn += [
+            f'<circle class="dot c{index % NUM_COLOURS}" cx="{x}" cy="{y}" r="2.5"/>'
+            for x, y in dots
+        ]
+    return _figure(title, "".join(drawn), [s.name for s in series])
+
+
+def histograms(title: str, series: Sequence[Series], num_bins: int = 24) -> str:
+    """One histogram per series, one above the other, on a common axis and scale."""
+    values = [v for s in series for v in s.y if v is not None and math.isfinite(v)]
+    if not values:
+        return ""
+    low, high = _span(values)
+    counts = [_binned(s, low, high, num_bins) for s in series]
+    tallest = max(map(max, counts)) or 1
+    axes = _Axes(low, high, 0, 1)
+    band = (_HEIGHT - _TOP - _BOTTOM) / len(series)
+    drawn = [axes.draw(y_labels=False)]
+    for index, (one, bins) in enumerate(zip(series, counts, strict=True)):
+        floor = _TOP + band * (index + 1)
+        drawn.append(_bars(axes, floor, bins, (band - 4) / tallest, index))
+        present = [v for v in one.y if v is not None and math.isfinite(v)]
+        if present:
+            mean = axes.x(sum(present) / len(present))
+            drawn.append(
+                f'<path class="mean" d="M{mean} {floor:.1f}v-{band - 2:.1f}">'
+                f"<title>{escape(one.name)}: mean {number(sum(present) / len(present))}</title>"
+                "</path>"
+            )
+    return _figure(title, "".join(drawn), [s.name for s in series])
+
+
+def interval(estimate: Estimate, middle: float = 0.5) -> str:
+    """A small bar from 0 to 1: the point, its interval, and a line at ``middle``."""
+    low, high, at = (round(100 * v, 1) for v in (estimate.low, estimate.high, estimate.value))
+    return (
+        '<svg class="interval" viewBox="-3 0 106 12" aria-hidden="true">'
+        '<path class="grid" d="M0 6H100"/>'
+        f'<path class="axis" d="M{100 * middle} 0v12"/>'
+        f'<path class="range" d="M{low} 6H{high}"/><circle class="dot c0" cx="{at}" cy="6" r="3"/>'
+        "</svg>"
+    )
+
+
+def _bars(axes: _Axes, floor: float, bins: Sequence[int], scale: float, index: int) -> str:
+    width = (_WIDTH - _LEFT - _RIGHT) / len(bins)
+    drawn = [
+        f"M{axes.x(axes.x_low) + i * width:.1f} {floor:.1f}v-{n * scale:.1f}"
+        f"h{width - 1:.1f}v{n * scale:.1f}z"
+        for i, n in enumerate(bins)
+        if n
+    ]
+    return f'<path class="bar c{index % NUM_COLOURS}" d="{"".join(drawn)}"/>'
+
+
+def _binned(series: Series, low: float, high: float, num_bins: int) -> list[int]:
+    counts = [0] * num_bins
+    for value in series.y:
+        if value is not None and math.isfinite(value):
+            place = int((value - low) / (high - low) * num_bins)
+            counts[min(max(place, 0), num_bins - 1)] += 1
+    return counts
+
+
+def _span(values: Iterable[float]) -> tuple[float, float]:
+    """Smallest and largest, held apart where they are equal or differ by rounding only."""
+    found = list(values)
+    low, high = min(found), max(found)
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+        room = abs(low) * 0.05 or 0.5
+        return low - room, high + room
+    return low, high
+
+
+def _thinned(series: Series) -> list[tuple[float, float] | None]:
+    """At most so many points as the eye can tell apart; gaps stay gaps."""
+    xs = series.x or range(len(series.y))
+    points = [
+        (float(x), y) if y is not None and math.isfinite(y) else None
+        for x, y in zip(xs, series.y, strict=True)
+    ]
+    step = math.ceil(len(points) / _MOST_POINTS)
+    kept = points[::step]
+    if step > 1 and points[-1] not in kept[-1:]:
+        kept.append(points[-1])
+    return kept
+
+
+def _path(
+    axes: _Axes, curve: Sequence[tuple[float, float] | None]
+) -> tuple[str, list[tuple[float, float]]]:
+    """The line, and the points to mark: all of a short curve, else those that stand alone."""
+    parts: list[str] = []
+    dots: list[tuple[float, float]] = []
+    for i, point in enumerate(curve):
+        if point is None:
+            continue
+        at = axes.x(point[0]), axes.y(point[1])
+        starts = i == 0 or curve[i - 1] is None
+        ends = i == len(curve) - 1 or curve[i + 1] is None
+        parts.append(f"{'M' if starts else 'L'}{at[0]} {at[1]}")
+        if len(curve) <= 12 or (starts and ends):
+            dots.append(at)
+    return "".join(parts), dots
+
+
+def _figure(title: str, drawn: str, names: Sequence[str]) -> str:
+    key = "".join(
+        f'<span><i class="c{i % NUM_COLOURS}"></i>{escape(name)}</span>'
+        for i, name in enumerate(names)
+        if len(names) > 1
+    )
+    return (
+        f'<figure><figcaption>{escape(title)}<div class="key">{key}</div></figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{drawn}'
+        "</svg></figure>"
+    )
