@@ -280,7 +280,9 @@ class PPOConfig(StageConfig):
                 "and per_device_train_batch_size; leave it out"
             )
         if self.num_train_epochs != 1.0 or self.max_steps != -1:
-            raise ValueError("num_rollouts says how long PPO runs; leave num_train_epochs and max_steps out")
+            raise ValueError(
+                "num_rollouts says how long PPO runs; leave num_train_epochs and max_steps out"
+            )
         return self
 
 

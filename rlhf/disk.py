@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -26,6 +26,22 @@ def lock(path: Path, out: Path) -> IO[str]:
             f"{out} is being written by another process; wait for it or choose another out="
         ) from error
     return file
+
+
+def empty(folder: Path, *, keep: str) -> None:
+    """Remove everything in ``folder`` but the file called ``keep``."""
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != keep:
+            child.unlink()
+
+
+def whole_lines(path: Path) -> Iterator[str]:
+    """The lines of ``path``; a last one that was cut off by a kill is not one."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from (line for line in file if line.endswith("\n"))
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """What a run was made with: versions, commit, device, memory; and the model card that says it."""
 
 import resource
+import secrets
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,20 @@ _MADE_BY = {
     "dpo": "A policy, aligned with preferences by direct preference optimization.",
     "ppo": "A policy, aligned with a reward model by proximal policy optimization.",
 }
+
+
+def at_start(stage: str, seed: object) -> dict[str, Any]:
+    """What is known of a run when it starts."""
+    return {
+        "stage": stage,
+        "status": "running",
+        "id": secrets.token_hex(6),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "seed": seed,
+        "versions": versions(),
+        "git_revision": git_revision(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -7,12 +7,9 @@ names inside a run folder are known here and nowhere else.
 import json
 import math
 import os
-import secrets
-import shlex
 import shutil
-import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,7 +90,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[Facts]:
         """Every logged line, in order."""
-        return [json.loads(line) for line in _whole_lines(self.metrics)]
+        return [json.loads(line) for line in disk.whole_lines(self.metrics)]
 
 
 @dataclass(frozen=True)
@@ -230,18 +227,16 @@ def is_run(path: str | Path) -> bool:
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
     """The newest checkpoint that is complete; the trainer writes its state last."""
-    states = {p.parent: _step_of(p.parent) for p in run_folder.glob(f"{_CHECKPOINTS}/*/*.json")}
-    complete = {folder: step for folder, step in states.items() if step is not None}
+    states = run_folder.glob(f"{_CHECKPOINTS}/*/{_TRAINER_STATE}")
+    complete = {s.parent: step for s in states if (step := _step_of(s.parent)) is not None}
     return max(complete, key=lambda folder: complete[folder], default=None)
 
 
 def _step_of(checkpoint: Path) -> int | None:
-    """The step of a complete checkpoint; None for one whose writing was interrupted."""
-    state = checkpoint / _TRAINER_STATE
-    if not state.exists():
-        return None
+    """The step of a checkpoint; None where the writing of its state was interrupted."""
+    state = (checkpoint / _TRAINER_STATE).read_text(encoding="utf-8")
     try:
-        return int(json.loads(state.read_text(encoding="utf-8"))["global_step"])
+        return int(json.loads(state)["global_step"])
     except json.JSONDecodeError:
         return None
 
@@ -264,9 +259,9 @@ def _open(stage: str, config: _Options, partial: Path, *, resume: bool) -> Run:
     """The run in a folder that is ours: empty, or taken up where its checkpoint left it."""
     checkpoint = newest_checkpoint(partial) if resume else None
     resolved = cast("Facts", json.loads(json.dumps(to_dict(config), default=str)))
-    facts = _new_facts(stage, resolved.get("seed"))
+    facts = provenance.at_start(stage, resolved.get("seed"))
     if checkpoint is None:
-        _empty(partial)
+        disk.empty(partial, keep=_LOCK)
         run = Run(partial, None, writes=True, facts=facts)
     else:
         _refuse_changes(partial, resolved)
@@ -279,19 +274,6 @@ def _open(stage: str, config: _Options, partial: Path, *, resume: bool) -> Run:
     (partial / _CONFIG).write_text(text, encoding="utf-8")
     provenance.reset_peak_memory()
     return run
-
-
-def _new_facts(stage: str, seed: object) -> Facts:
-    return {
-        "stage": stage,
-        "status": "running",
-        "id": secrets.token_hex(6),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        "seed": seed,
-        "versions": provenance.versions(),
-        "git_revision": provenance.git_revision(),
-    }
 
 
 def _finish(run: Run, out: Path) -> None:
@@ -308,15 +290,6 @@ def _finish(run: Run, out: Path) -> None:
     run.path.rename(out)
     shutil.rmtree(out / _CHECKPOINTS, ignore_errors=True)
     (out / _LOCK).unlink()
-
-
-def _empty(folder: Path) -> None:
-    """Remove what an earlier attempt left, but for the lock that we hold."""
-    for child in folder.iterdir():
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        elif child.name != _LOCK:
-            child.unlink()
 
 
 def _refuse_changes(partial: Path, resolved: Facts) -> None:
@@ -337,16 +310,9 @@ def _refuse_changes(partial: Path, resolved: Facts) -> None:
 
 def _keep_metrics(path: Path, step: int) -> float:
     """Drop the lines after ``step``, which will be done again; the seconds up to there."""
-    kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+    kept = [line for line in disk.whole_lines(path) if json.loads(line)["step"] <= step]
     path.write_text("".join(kept), encoding="utf-8")
     return float(json.loads(kept[-1])["seconds"]) if kept else 0.0
-
-
-def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines of ``path``; a last one that was cut off by a kill is not one."""
-    if path.exists():
-        with path.open(encoding="utf-8") as file:
-            yield from (line for line in file if line.endswith("\n"))
 
 
 def _read_facts(folder: Path) -> Facts:

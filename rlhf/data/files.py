@@ -234,10 +234,12 @@ def _rows_of_dataset(
         for number, row in enumerate(stream, start=1):
             yield f"{path}, row {number}", row
     except _UNREADABLE as error:
-        raise DataError(
-            f"{path}: no such file, and neither a folder written by `datasets` or a label export "
-            f"nor a data set on the hub ({_short(error)}); check the name"
-        ) from error
+        what = (
+            "neither a folder written by `datasets` nor a label export"
+            if load is _saved
+            else "no such file, and not a data set that the hub gives"
+        )
+        raise DataError(f"{path}: {what} ({_short(error)}); check the name") from error
 
 
 def _saved(path: str, split: str | None) -> Any:  # noqa: ANN401 - Dataset or one of its splits

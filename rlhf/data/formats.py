@@ -144,7 +144,7 @@ def preference(row: Row, metadata: Metadata) -> Iterable[Item]:
     """A chosen and a rejected response, plain or conversational, prompt explicit or shared."""
     good, bad = next((p for p in CHOSEN if row.get(p[0]) is not None), CHOSEN[0])
     if first(row, PROMPT) is None and isinstance(row.get(good), list):
-        prompt = shared_prompt(conversation(row[good]), conversation(row.get(bad)), metadata)
+        prompt = shared_prompt(conversation(row[good]), conversation(row.get(bad)))
     else:
         prompt = prompt_at(row, {})
     margin = row.get("margin")
@@ -166,13 +166,11 @@ def _number(name: str, value: object) -> float:
         raise RowError(f"`{name}` must be a number, not {value!r}") from error
 
 
-def shared_prompt(
-    chosen: Sequence[Message], rejected: Sequence[Message], metadata: Metadata
-) -> Prompt:
+def shared_prompt(chosen: Sequence[Message], rejected: Sequence[Message]) -> Prompt:
     """What two conversations have in common, if they differ in the last turn only."""
     if chosen[:-1] != rejected[:-1]:
         raise RowError("the two conversations must differ in their last turn only")
-    return Prompt(tuple(chosen[:-1]), metadata)
+    return Prompt(tuple(chosen[:-1]))
 
 
 def hh(row: Row, metadata: Metadata) -> Iterable[Item]:
@@ -180,7 +178,7 @@ def hh(row: Row, metadata: Metadata) -> Iterable[Item]:
     chosen, rejected = (transcript(text_at(row, name)) for name in ("chosen", "rejected"))
     if (chosen[-1].role, rejected[-1].role) != ("assistant", "assistant"):
         raise RowError("both transcripts must end with an Assistant turn")
-    prompt = shared_prompt(chosen, rejected, {})
+    prompt = shared_prompt(chosen, rejected)
     yield Preference(prompt, chosen[-1].content, rejected[-1].content, provenance=metadata)
 
 
@@ -352,6 +350,7 @@ SHAPES = (
     Shape("unpaired", "prompt, completion, label", _has(RESPONSE, GOOD), unpaired),
     Shape("sharegpt", "conversations", _has(("conversations", "conversation")), turns),
     Shape("messages", "messages", _has(TURNS), turns),
+    Shape("records", "messages", _has(("messages",)), record),
     Shape("alpaca", "instruction, output", _has(("instruction",), ("output",)), prompt_completion),
     Shape("prompt_completion", "prompt, completion", _has(PROMPT), prompt_completion),
     Shape("text", "text", _has(("text",)), text),

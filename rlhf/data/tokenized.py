@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from rlhf.chat import encode_demonstration, encode_prompt, encode_response
 from rlhf.config import DataConfig
 from rlhf.errors import DataError
-from rlhf.records import Demonstration, Metadata, Preference, Prompt
+from rlhf.records import Demonstration, Preference, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _NUM_NAMED = 5
 
 
 def sft_dataset(
-    records: Sequence[Demonstration], tokenizer: PreTrainedTokenizerBase, data: DataConfig
+    records: Sequence[Demonstration], tokenizer: PreTrainedTokenizerFast, data: DataConfig
 ) -> Dataset:
     """``input_ids`` and ``labels``; the loss counts what has a label."""
 
@@ -33,7 +33,7 @@ def sft_dataset(
 
 
 def preference_dataset(
-    records: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, data: DataConfig
+    records: Sequence[Preference], tokenizer: PreTrainedTokenizerFast, data: DataConfig
 ) -> Dataset:
     """For DPO: ``prompt_ids``, and ``chosen_ids`` and ``rejected_ids`` that go on after it."""
 
@@ -52,7 +52,7 @@ def preference_dataset(
 
 def reward_dataset(
     records: Sequence[Preference],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     data: DataConfig,
     *,
     use_margin: bool = False,
@@ -71,10 +71,7 @@ def reward_dataset(
         }
         if use_margin:
             if record.margin is None:
-                raise DataError(
-                    f"{_place(record.provenance)}: has no margin; set use_margin: false or give "
-                    "settled votes"
-                )
+                raise DataError("has no margin; set use_margin: false or give settled votes")
             row["margin"] = record.margin
         return row
 
@@ -85,7 +82,7 @@ def reward_dataset(
 
 def prompt_dataset(
     records: Sequence[Prompt],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     data: DataConfig,
     *,
     room: int = 0,
@@ -113,7 +110,7 @@ def _fitting(
     Raises:
         DataError: if none fits, or more than ``max_dropped`` of them do not.
     """
-    rows = [encode(record) for record in records]
+    rows = [_at_its_place(encode, record) for record in records]
     fits = [length(row) <= data.max_length for row in rows]
     kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
     if len(kept) < len(rows):
@@ -123,11 +120,16 @@ def _fitting(
     )
 
 
+def _at_its_place(encode: Callable[[T], Columns], record: T) -> Columns:
+    try:
+        return encode(record)
+    except DataError as error:
+        raise DataError(f"{_place(record)}: {error}") from error
+
+
 def _report(records: Iterable[T], lengths: Sequence[int], data: DataConfig) -> None:
     long = [
-        f"{_place(r.provenance if isinstance(r, Preference) else r.metadata)} ({n})"
-        for r, n in zip(records, lengths, strict=True)
-        if n > data.max_length
+        f"{_place(r)} ({n})" for r, n in zip(records, lengths, strict=True) if n > data.max_length
     ]
     share = len(long) / len(lengths)
     if len(long) == len(lengths):
@@ -148,5 +150,8 @@ def _report(records: Iterable[T], lengths: Sequence[int], data: DataConfig) -> N
     )  # fmt: skip
 
 
-def _place(notes: Metadata) -> str:
+def _place(record: Preference | Demonstration | Prompt) -> str:
+    notes = record.provenance if isinstance(record, Preference) else record.metadata
+    if isinstance(record, Preference) and "origin" not in notes:
+        notes = record.prompt.metadata
     return str(notes.get("origin", "a record"))

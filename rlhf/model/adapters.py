@@ -24,7 +24,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -127,6 +127,12 @@ def save_adapter(model: PeftModel, folder: Path, name: str = "default") -> None:
     config = copy.deepcopy(model.peft_config[name])
     config.inference_mode = True
     config.save_pretrained(str(folder))
+
+
+def load_weights(model: PeftModel, folder: Path, name: str) -> None:
+    """Put the weights saved at ``folder`` into an adapter that is already there."""
+    result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=name)
+    assert not result.unexpected_keys, result.unexpected_keys
 
 
 @contextmanager

@@ -81,10 +81,12 @@ class Rewards:
         ids: Sequence[Sequence[int]],
     ) -> Tensor:
         """(batch,): what a callable says, asked as TRL asks."""
-        spoken = not isinstance(rows[0]["prompt"], str)
+        completions: list[Any] = list(texts)
+        if not isinstance(rows[0]["prompt"], str):
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
         given = function(
             prompts=[row["prompt"] for row in rows],
-            completions=[[{"role": "assistant", "content": t}] for t in texts] if spoken else list(texts),
+            completions=completions,
             completion_ids=[list(row) for row in ids],
             **{key: [row[key] for row in rows] for key in rows[0] if key != "prompt"},
         )

@@ -1,8 +1,7 @@
 """What one pass of PPO learns from: responses, and what every role says about them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -53,9 +52,7 @@ class Rollout:
         rewards = kl_penalized_rewards(
             self.scores, self.logprobs, self.ref_logprobs, self.mask, kl_coef=kl_coef
         )
-        result = gae(
-            rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value
-        )
+        result = gae(rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value)
         if not whitened:
             return result
         return replace(result, advantages=whiten(result.advantages, self.mask))
@@ -95,9 +92,9 @@ def micro_batches(
     Inside a step, rows of similar length share a piece; a piece is no wider than its longest row.
     """
     size = len(order) // num_mini_batches
-    lengths = rollout.sequences.mask.sum(dim=1).tolist()
+    lengths: list[int] = rollout.sequences.mask.sum(dim=1).tolist()
     for start in range(0, size * num_mini_batches, size):
-        step = sorted(order[start : start + size], key=lambda row: lengths[row])
+        step = sorted(order[start : start + size], key=lengths.__getitem__)
         num_tokens = int(rollout.mask[step].sum())
         for piece in range(0, size, micro_batch_size):
             rows = torch.tensor(step[piece : piece + micro_batch_size], device=rollout.mask.device)

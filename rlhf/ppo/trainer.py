@@ -1,11 +1,9 @@
 """PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
 
-import itertools
 import json
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,19 +11,20 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, TrainerCallback
-from trl.trainer.base_trainer import _BaseTrainer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from trl.trainer.base_trainer import (
+    _BaseTrainer,  # pyright: ignore[reportPrivateUsage] - TRL's trainers all extend it
+)
 from trl.trainer.utils import disable_dropout_in_model
 
-from rlhf.chat import decode_response, encode_prompt, stop_token_ids
 from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
-from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead, head_size, load_head, save_head
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
-from rlhf.model.roles import acting_as, role_parameters, only_trainable_train
-from rlhf.model.scoring import Sequences, logprobs, sequences, values
+from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
+from rlhf.model.scoring import logprobs, values
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments
+from rlhf.ppo.collector import Collector, ScoreUnits
 from rlhf.ppo.objectives import (
     adapted_kl_coef,
     clipped_policy_loss,
@@ -34,22 +33,12 @@ from rlhf.ppo.objectives import (
     masked_mean,
 )
 from rlhf.ppo.rewards import RewardAdapter, RewardFunc, Rewards
-from rlhf.ppo.rollout import MicroBatch, Rollout, micro_batches, select
-from rlhf.records import Message, Prompt
+from rlhf.ppo.rollout import MicroBatch, micro_batches
 from rlhf.runs import is_run
 
 _STATE = "ppo_state.json"
 _VALUE = "value"
 _VALUE_HEAD = "value_head.safetensors"
-
-
-@dataclass(slots=True)
-class _State:
-    """What changes while PPO runs, besides weights."""
-
-    kl_coef: float
-    score_mean: float | None = None
-    score_std: float = 1.0
 
 
 class PPOTrainer(_BaseTrainer):
@@ -89,14 +78,17 @@ class PPOTrainer(_BaseTrainer):
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: PeftConfig | None = None,
     ) -> None:
-        args = args or PPOArguments(output_dir="ppo")
+        self.ppo = args = args or PPOArguments(output_dir="ppo")
         if train_dataset is None or "prompt" not in train_dataset.column_names:
             raise ValueError("train_dataset needs a `prompt` column")
+        self._prompts = train_dataset
         policy, tokenizer, base = _policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
-        functions = [reward_funcs] if isinstance(reward_funcs, str | Path) or callable(
-            reward_funcs
-        ) else list(reward_funcs)
+        functions = (
+            [reward_funcs]
+            if isinstance(reward_funcs, str | Path) or callable(reward_funcs)
+            else list(reward_funcs)
+        )
         copy_adapter(policy, "default", "ref")
         self.rewards = Rewards(policy, functions, args.reward_weights, base)
         self.value_head = _value(policy, self.rewards.adapters)
@@ -104,7 +96,7 @@ class PPOTrainer(_BaseTrainer):
         policy.add_module("value_head", self.value_head)
         disable_dropout_in_model(policy)
         only_trainable_train(policy)
-        self.ppo = _State(kl_coef=args.kl_coef)
+        self.kl_coef = args.kl_coef
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._orders: dict[int, list[int]] = {}
         super().__init__(
@@ -119,6 +111,15 @@ class PPOTrainer(_BaseTrainer):
         )
         if self.accelerator.num_processes > 1:
             raise ValueError("PPOTrainer runs in one process; start it without a launcher")
+        self.collector = Collector(
+            model=policy,
+            tokenizer=self.tokenizer,
+            rewards=self.rewards,
+            value_head=self.value_head,
+            args=args,
+            autocast=self.compute_loss_context_manager,
+            units=ScoreUnits(),
+        )
 
     # -- collecting ------------------------------------------------------------------------------
 
@@ -128,18 +129,19 @@ class PPOTrainer(_BaseTrainer):
 
     def rollout_batches(self) -> Iterator[MicroBatch]:
         """Collect, learn, forget: the pieces of every optimizer step that is still to come."""
-        args = self.args
+        args = self.ppo
         for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
-            rollout = self.collect(self._rows(number))
+            rollout, metrics = self.collector.collect(self._rows(number))
+            self._note(**metrics)
             advantages = rollout.advantages(
-                kl_coef=self.ppo.kl_coef,
+                kl_coef=self.kl_coef,
                 gamma=args.gamma,
                 lam=args.lam,
                 lam_value=args.lam_value,
                 whitened=args.whiten_advantages,
             )
             explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
-            self._note(explained_variance=explained, kl_coef=self.ppo.kl_coef)
+            self._note(explained_variance=explained, kl_coef=self.kl_coef)
             for epoch in range(args.num_ppo_epochs):
                 yield from micro_batches(
                     rollout,
@@ -150,147 +152,38 @@ class PPOTrainer(_BaseTrainer):
                     trains_policy=number >= args.value_warmup_steps,
                 )
             if args.kl_target is not None:
-                self.ppo.kl_coef = adapted_kl_coef(
-                    self.ppo.kl_coef,
+                self.kl_coef = adapted_kl_coef(
+                    self.kl_coef,
                     rollout.kl.mean().item(),
                     target=args.kl_target,
                     horizon=args.kl_horizon,
                     num_responses=args.rollout_batch_size,
                 )
 
-    @torch.no_grad()
-    def collect(self, rows: Sequence[Mapping[str, Any]], *, seed: int | None = None) -> Rollout:
-        """Sample one response per row and ask every role about it.
-
-        With a ``seed`` (evaluation) no generator is advanced, and raw scores are kept as they are.
-        """
-        started = time.perf_counter()
-        args, model = self.args, self._peft
-        prompts = [encode_prompt(self.tokenizer, _prompt(row["prompt"])) for row in rows]
-        sampling = Sampling(args.max_new_tokens, args.temperature, seed)
-        model.eval()
-        with acting_as(model, "policy"), self.compute_loss_context_manager():
-            responses = sample_ids(model, self.tokenizer, prompts, sampling)
-        sampled = time.perf_counter()
-        stops = set(stop_token_ids(self.tokenizer))
-        finished = torch.tensor([row[-1] in stops for row in responses])
-        batch = sequences(
-            prompts, responses, pad_id=self.tokenizer.pad_token_id or 0, device=self.args.device
-        )
-        said = self._ask_roles(batch)
-        columns = [
-            said[part.which].to(batch.ids.device)
-            if isinstance(part, RewardAdapter)
-            else self._call(part, rows, responses)
-            for part in self.rewards.parts
-        ]
-        raw = self.rewards.combine(columns)
-        finished = finished.to(raw.device)
-        scores = raw if seed is not None else self._normalised(raw)
-        scores = scores - args.missing_eos_penalty * (~finished).float()
-        rollout = Rollout(
-            sequences=batch,
-            finished=finished,
-            scores=scores,
-            logprobs=said["logprobs"],
-            ref_logprobs=said["ref_logprobs"],
-            entropy=said["entropy"],
-            values=self._values(batch),
-        )
-        for name, column in zip(self.rewards.names, columns, strict=True):
-            self._note(**{f"score/{name}": column.nanmean()})
-        self._note(
-            score=raw.mean(),
-            kl=rollout.kl.mean(),
-            kl_k3=rollout.k3.mean(),
-            entropy=masked_mean(rollout.entropy, rollout.mask),
-            response_length=rollout.mask.sum(dim=1).float().mean(),
-            finished=finished.float().mean(),
-            seconds_sampling=sampled - started,
-            seconds_scoring=time.perf_counter() - sampled,
-        )
-        return rollout
-
-    def _ask_roles(self, batch: Sequences) -> dict[Any, Tensor]:
-        """Logprobs of policy and reference, and a raw score per reward run, row by row."""
-        model, said = self._peft, defaultdict[Any, list[Tensor]](list)
-        for rows in self._chunks(batch):
-            part = select(batch, rows)
-            with self.compute_loss_context_manager():
-                with acting_as(model, "policy"):
-                    new, entropy = logprobs(model, part, temperature=self.args.temperature)
-                with acting_as(model, "reference"):
-                    ref, _ = logprobs(model, part, temperature=self.args.temperature)
-                for reward in self.rewards.adapters:
-                    said[reward.which].append(reward(model, part))
-            said["logprobs"].append(new)
-            said["ref_logprobs"].append(ref)
-            said["entropy"].append(entropy)
-        return {key: self._whole(batch, parts) for key, parts in said.items()}
-
-    def _values(self, batch: Sequences) -> Tensor:
-        parts: list[Tensor] = []
-        for rows in self._chunks(batch):
-            with acting_as(self._peft, "value"), self.compute_loss_context_manager():
-                parts.append(values(self._peft, self.value_head, select(batch, rows)))
-        return self._whole(batch, parts)
-
-    def _chunks(self, batch: Sequences) -> list[Tensor]:
-        """Rows of similar length together, as many as an evaluation batch holds."""
-        order = batch.mask.sum(dim=1).argsort(stable=True)
-        return list(order.split(self.args.per_device_eval_batch_size))
-
-    def _whole(self, batch: Sequences, parts: Sequence[Tensor]) -> Tensor:
-        """The pieces of ``_chunks`` in the order of the batch, padded to its width."""
-        rows = torch.cat(self._chunks(batch))
-        if parts[0].dim() == 1:
-            return torch.cat(list(parts))[rows.argsort()]
-        width = batch.response_mask.shape[1]
-        padded = [nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
-        return torch.cat(padded)[rows.argsort()]
-
-    def _call(
-        self, function: Any, rows: Sequence[Mapping[str, Any]], ids: Sequence[Sequence[int]]  # noqa: ANN401
-    ) -> Tensor:
-        texts = [decode_response(self.tokenizer, row) for row in ids]
-        return self.rewards.call(function, rows, texts, ids).to(self.args.device)
-
-    def _normalised(self, raw: Tensor) -> Tensor:
-        """Scores in units of the first rollout's, clipped.
-
-        The units are frozen: by a running deviation a policy that converges would see its
-        rewards grow and the price of KL vanish. The value, which starts as a copy of the reward,
-        is moved to the same units.
-        """
-        args = self.args
-        if args.score_norm == "frozen" and self.ppo.score_mean is None:
-            self.ppo.score_mean = raw.mean().item()
-            self.ppo.score_std = max(raw.std(unbiased=False).item(), 1e-6)
-            self.value_head.weight.div_(self.ppo.score_std)
-            self.value_head.bias.sub_(self.ppo.score_mean).div_(self.ppo.score_std)
-        if self.ppo.score_mean is not None:
-            raw = (raw - self.ppo.score_mean) / self.ppo.score_std
-        return raw if args.score_clip is None else raw.clamp(-args.score_clip, args.score_clip)
-
     def _rows(self, number: int) -> list[dict[str, Any]]:
         """The prompts of the rollout of that number: every epoch a new order, none left out."""
-        size = len(self.train_dataset)
-        count = self.args.rollout_batch_size // self.args.samples_per_prompt
+        dataset = self._prompts
+        size = len(dataset)
+        count = self.ppo.rollout_batch_size // self.ppo.samples_per_prompt
         rows: list[dict[str, Any]] = []
         for place in range(number * count, (number + 1) * count):
             epoch, offset = divmod(place, size)
             if epoch not in self._orders:
-                self._orders = {epoch: _shuffled(size, self.args.seed, epoch)}
-            rows += [self.train_dataset[self._orders[epoch][offset]]] * self.args.samples_per_prompt
+                self._orders = {epoch: _shuffled(size, self.ppo.seed, epoch)}
+            rows += [dict(dataset[self._orders[epoch][offset]])] * self.ppo.samples_per_prompt
         return rows
 
     # -- learning --------------------------------------------------------------------------------
 
     def training_step(
-        self, model: nn.Module, inputs: MicroBatch, num_items_in_batch: Any = None  # noqa: ANN401, ARG002
+        self,
+        model: nn.Module,
+        inputs: Any,  # noqa: ANN401 - a MicroBatch, where Trainer has a dict
+        num_items_in_batch: Any = None,  # noqa: ANN401, ARG002
     ) -> Tensor:
         """Gradients of one micro-batch, each role's inside its own block."""
-        args, peft = self.args, self._peft
+        args, peft = self.ppo, self._peft
+        assert isinstance(inputs, MicroBatch)
         model.train()
         loss = torch.zeros((), device=args.device)
         if inputs.trains_policy:
@@ -325,24 +218,29 @@ class PPOTrainer(_BaseTrainer):
 
     def _note_update(self, new: Tensor, inputs: MicroBatch) -> None:
         log_ratio = new - inputs.old_logprobs
-        outside = (log_ratio.exp() - 1).abs() > self.args.clip_range
+        outside = (log_ratio.exp() - 1).abs() > self.ppo.clip_range
         self._note(
             approx_kl=masked_mean(log_ratio.exp() - 1 - log_ratio, inputs.mask),
             clip_fraction=masked_mean(outside.float(), inputs.mask),
             largest_ratio=log_ratio.where(inputs.mask, 0.0).abs().max().exp(),
         )
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
         """Policy and value, each with a learning rate of its own, and nothing else."""
         if self.optimizer is None:
-            cls, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
-            groups = [
-                {"params": self._policy_parameters},
-                {"params": self._value_parameters, "lr": self.args.value_learning_rate},
-            ]
-            for group in groups:
-                group["weight_decay"] = self.args.weight_decay
-            self.optimizer = cls(groups, **options)
+            cls, options = self.get_optimizer_cls_and_kwargs(self.args, cast("Any", self.model))
+            decay = {"weight_decay": self.ppo.weight_decay}
+            self.optimizer = cls(
+                [
+                    {"params": self._policy_parameters, **decay},
+                    {
+                        "params": self._value_parameters,
+                        "lr": self.ppo.value_learning_rate,
+                        **decay,
+                    },
+                ],
+                **options,
+            )
         return self.optimizer
 
     @property
@@ -356,12 +254,12 @@ class PPOTrainer(_BaseTrainer):
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:  # noqa: ARG002 - Trainer's signature
         """Each role by itself: a large value loss must not shrink the policy's step."""
         self.accelerator.unscale_gradients()
-        most = self.args.max_grad_norm
+        most = self.ppo.max_grad_norm
         value = nn.utils.clip_grad_norm_(self._value_parameters, most)
         self._note(value_grad_norm=value)
         return nn.utils.clip_grad_norm_(self._policy_parameters, most)
 
-    def _get_num_items_in_batch(self, *_: Any) -> None:  # noqa: ANN401
+    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> None:  # noqa: ANN401, ARG002
         return None
 
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ANN401, ARG002
@@ -372,17 +270,18 @@ class PPOTrainer(_BaseTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Dataset | None = None,
+        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
         ignore_keys: Any = None,  # noqa: ANN401, ARG002
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Score, KL, length and share of finished responses on held-out prompts."""
-        dataset = eval_dataset or self.eval_dataset
-        rows = [dataset[i] for i in range(len(dataset))]
-        kept, self._sums = self._sums, defaultdict(list)
-        size = self.args.rollout_batch_size
+        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
+        rows = [dict(dataset[i]) for i in range(len(dataset))]
+        kept, self._sums = self._sums, defaultdict[str, list[float]](list)
+        size = self.ppo.rollout_batch_size
         for start in range(0, len(rows), size):
-            self.collect(rows[start : start + size], seed=self.args.seed + start)
+            _, seen = self.collector.collect(rows[start : start + size], seed=self.ppo.seed + start)
+            self._note(**seen)
         metrics = {
             f"{metric_key_prefix}_{name}": sum(seen) / len(seen)
             for name, seen in self._sums.items()
@@ -390,7 +289,9 @@ class PPOTrainer(_BaseTrainer):
         }
         self._sums = kept
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -405,22 +306,23 @@ class PPOTrainer(_BaseTrainer):
             self._sums[name].append(float(value))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002
-        folder = Path(output_dir or cast("str", self.args.output_dir))
+        folder = Path(output_dir or cast("str", self.ppo.output_dir))
         save_adapter(self._peft, folder)
         save_adapter(self._peft, folder / _VALUE, "value")
         save_head(self.value_head, folder / _VALUE_HEAD)
-        (folder / _STATE).write_text(
-            json.dumps({name: getattr(self.ppo, name) for name in _State.__slots__})
-        )
+        state = {"kl_coef": self.kl_coef, "units": asdict(self.collector.units)}
+        (folder / _STATE).write_text(json.dumps(state))
         self.tokenizer.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401, ARG002
         folder = Path(resume_from_checkpoint)
         load_weights(self._peft, folder, "default")
         load_weights(self._peft, folder / _VALUE, "value")
-        head = load_head(folder / _VALUE_HEAD, self.args.device)
+        head = load_head(folder / _VALUE_HEAD, self.ppo.device)
         self.value_head.load_state_dict(head.state_dict())
-        self.ppo = _State(**json.loads((folder / _STATE).read_text()))
+        state = json.loads((folder / _STATE).read_text())
+        self.kl_coef = state["kl_coef"]
+        self.collector.units = ScoreUnits(**state["units"])
         only_trainable_train(self._peft)
 
     def _load_best_model(self) -> None:
@@ -455,7 +357,7 @@ def _policy(
         if peft_config is None:
             raise ValueError(f"{model} is a base; give a peft_config for the policy's adapter")
         model = cast("PeftModel", get_peft_model(load_base(BaseSpec(str(model))), peft_config))
-    path = model.get_base_model().name_or_path
+    path = str(cast("PreTrainedModel", model.get_base_model()).name_or_path)
     return model, load_tokenizer(path), fingerprint(BaseSpec(path))
 
 
@@ -463,18 +365,12 @@ def _value(policy: PeftModel, rewards: Sequence[RewardAdapter]) -> ScoreHead:
     """Make the value adapter, and its head: the first reward's, or nothing known yet."""
     source = "reward" if rewards else "default"
     copy_adapter(policy, source, "value", trainable=True)
-    head = ScoreHead(head_size(policy.get_base_model())).to(policy.device)
+    head = ScoreHead(head_size(cast("PreTrainedModel", policy.get_base_model()))).to(policy.device)
     if rewards:
         head.load_state_dict(rewards[0].head.state_dict())
     else:
         nn.init.zeros_(head.weight)
     return head
-
-
-def _prompt(prompt: str | Sequence[Mapping[str, str]]) -> Prompt:
-    if isinstance(prompt, str):
-        return Prompt.from_text(prompt)
-    return Prompt(tuple(Message(cast("Any", turn["role"]), turn["content"]) for turn in prompt))
 
 
 def _shuffled(size: int, *seeds: int) -> list[int]:

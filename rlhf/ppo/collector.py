@@ -1,0 +1,181 @@
+"""Collecting rollouts: sample, then ask every role what it thinks of the responses."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from rlhf.chat import decode_response, encode_prompt, stop_token_ids
+from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.heads import ScoreHead
+from rlhf.model.roles import acting_as
+from rlhf.model.scoring import Sequences, logprobs, sequences, values
+from rlhf.ppo.arguments import PPOArguments
+from rlhf.ppo.objectives import masked_mean
+from rlhf.ppo.rewards import RewardAdapter, Rewards
+from rlhf.ppo.rollout import Rollout, select
+from rlhf.records import Message, Prompt
+
+Row = Mapping[str, Any]
+"""A row of the dataset: ``prompt`` as text or messages, and what callables want besides."""
+Metrics = dict[str, float]
+
+
+@dataclass(slots=True)
+class ScoreUnits:
+    """Mean and deviation of the first rollout's scores, in which all later ones are counted.
+
+    They are frozen: by a running deviation a policy that converges would see its rewards grow and
+    the price of KL vanish.
+    """
+
+    mean: float | None = None
+    std: float = 1.0
+
+    def fit(self, raw: Tensor, value_head: ScoreHead) -> None:
+        """Take the units from ``raw``, and move a value that was a copy of the reward to them."""
+        self.mean = raw.mean().item()
+        self.std = max(raw.std(unbiased=False).item(), 1e-6)
+        value_head.weight.div_(self.std)
+        value_head.bias.sub_(self.mean).div_(self.std)
+
+    def apply(self, raw: Tensor) -> Tensor:
+        """``raw`` in these units; as it is where nothing was fitted."""
+        return raw if self.mean is None else (raw - self.mean) / self.std
+
+
+@dataclass(slots=True, eq=False)
+class Collector:
+    """Samples from the policy and asks policy, reference, rewards and value."""
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerFast
+    rewards: Rewards
+    value_head: ScoreHead
+    args: PPOArguments
+    autocast: Callable[[], AbstractContextManager[Any]]
+    units: ScoreUnits
+
+    @torch.no_grad()
+    def collect(self, rows: Sequence[Row], *, seed: int | None = None) -> tuple[Rollout, Metrics]:
+        """One response per row, and what it is like on average.
+
+        With a ``seed`` (evaluation) no generator is advanced and no units are fitted.
+        """
+        clock = time.perf_counter()
+        args = self.args
+        prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in rows]
+        sampling = Sampling(args.max_new_tokens, args.temperature, seed, args.rollout_batch_size)
+        with acting_as(self.model, "policy"), self.autocast():
+            responses = sample_ids(self.model, self.tokenizer, prompts, sampling)
+        sampled = time.perf_counter()
+        batch = sequences(
+            prompts,
+            responses,
+            pad_id=cast("int", self.tokenizer.pad_token_id),
+            device=self.model.device,
+        )
+        self.model.eval()
+        said = self._ask(batch)
+        columns = [self._score(part, said, rows, responses) for part in self.rewards.parts]
+        raw = self.rewards.combine(columns)
+        if args.score_norm == "frozen" and self.units.mean is None and seed is None:
+            self.units.fit(raw, self.value_head)
+        scores = self.units.apply(raw)
+        if args.score_clip is not None:
+            scores = scores.clamp(-args.score_clip, args.score_clip)
+        stops = set(stop_token_ids(self.tokenizer))
+        finished = torch.tensor([row[-1] in stops for row in responses], device=raw.device)
+        rollout = Rollout(
+            sequences=batch,
+            finished=finished,
+            scores=scores - args.missing_eos_penalty * (~finished).float(),
+            logprobs=said["logprobs"],
+            ref_logprobs=said["ref_logprobs"],
+            entropy=said["entropy"],
+            values=self._values(batch),
+        )
+        metrics = _means(rollout, raw)
+        for name, column in zip(self.rewards.names, columns, strict=True):
+            metrics[f"score/{name}"] = column.nanmean().item()
+        metrics["seconds_sampling"] = sampled - clock
+        metrics["seconds_scoring"] = time.perf_counter() - sampled
+        return rollout, metrics
+
+    def _ask(self, batch: Sequences) -> dict[str, Tensor]:
+        """Logprobs of policy and reference, and a raw score per reward run."""
+        said = defaultdict[str, list[Tensor]](list)
+        model, temperature = self.model, self.args.temperature
+        for rows in self._chunks(batch):
+            part = select(batch, rows)
+            with self.autocast():
+                with acting_as(model, "policy"):
+                    new, entropy = logprobs(model, part, temperature=temperature)
+                with acting_as(model, "reference"):
+                    ref, _ = logprobs(model, part, temperature=temperature)
+                for reward in self.rewards.adapters:
+                    said[f"reward {reward.which}"].append(reward(model, part))
+            said["logprobs"].append(new)
+            said["ref_logprobs"].append(ref)
+            said["entropy"].append(entropy)
+        return {key: self._whole(batch, parts) for key, parts in said.items()}
+
+    def _values(self, batch: Sequences) -> Tensor:
+        """After the units are known, because fitting them moves the head."""
+        with acting_as(self.model, "value"), self.autocast():
+            parts = [
+                values(self.model, self.value_head, select(batch, rows))
+                for rows in self._chunks(batch)
+            ]
+        return self._whole(batch, parts)
+
+    def _score(
+        self,
+        part: Any,  # noqa: ANN401 - an adapter or a callable
+        said: Mapping[str, Tensor],
+        rows: Sequence[Row],
+        responses: Sequence[Sequence[int]],
+    ) -> Tensor:
+        if isinstance(part, RewardAdapter):
+            return said[f"reward {part.which}"]
+        texts = [decode_response(self.tokenizer, ids) for ids in responses]
+        return self.rewards.call(part, rows, texts, responses).to(self.model.device)
+
+    def _chunks(self, batch: Sequences) -> list[Tensor]:
+        """Rows of similar length together, as many as an evaluation batch holds."""
+        order = batch.mask.sum(dim=1).argsort(stable=True)
+        return list(order.split(self.args.per_device_eval_batch_size))
+
+    def _whole(self, batch: Sequences, parts: Sequence[Tensor]) -> Tensor:
+        """The pieces of ``_chunks`` in the order of the batch, padded to its width."""
+        back = torch.cat(self._chunks(batch)).argsort()
+        if parts[0].dim() == 1:
+            return torch.cat(list(parts))[back]
+        width = batch.response_mask.shape[1]
+        padded = [nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
+        return torch.cat(padded)[back]
+
+
+def as_prompt(prompt: str | Sequence[Mapping[str, str]]) -> Prompt:
+    """The record for a dataset's ``prompt``: text is one user message."""
+    if isinstance(prompt, str):
+        return Prompt.from_text(prompt)
+    return Prompt(tuple(Message(cast("Any", turn["role"]), turn["content"]) for turn in prompt))
+
+
+def _means(rollout: Rollout, raw: Tensor) -> Metrics:
+    return {
+        "score": raw.mean().item(),
+        "kl": rollout.kl.mean().item(),
+        "kl_k3": rollout.k3.mean().item(),
+        "entropy": masked_mean(rollout.entropy, rollout.mask).item(),
+        "response_length": rollout.mask.sum(dim=1).float().mean().item(),
+        "finished": rollout.finished.float().mean().item(),
+    }
