@@ -19,6 +19,7 @@ class PPOArguments(TrainingArguments):
 
     learning_rate: float = 1e-5
     value_learning_rate: float = 2e-5
+    per_device_eval_batch_size: int = 32
     num_rollouts: int = 100
     rollout_batch_size: int = 64
     samples_per_prompt: int = 1

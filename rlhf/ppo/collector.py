@@ -16,7 +16,7 @@ from rlhf.chat import decode_response, encode_prompt, stop_token_ids
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
 from rlhf.model.roles import acting_as
-from rlhf.model.scoring import Sequences, logprobs, sequences, values
+from rlhf.model.scoring import Sequences, logprobs, scores, sequences, values
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.objectives import masked_mean
 from rlhf.ppo.rewards import RewardAdapter, Rewards
@@ -110,21 +110,25 @@ class Collector:
         return rollout, metrics
 
     def _ask(self, batch: Sequences) -> dict[str, Tensor]:
-        """Logprobs of policy and reference, and a raw score per reward run."""
-        said = defaultdict[str, list[Tensor]](list)
+        """Logprobs of policy and reference, and a raw score per reward run.
+
+        One role after the other over all rows: switching costs more than a small forward.
+        """
         model, temperature = self.model, self.args.temperature
-        for rows in self._chunks(batch):
-            part = select(batch, rows)
-            with self.autocast():
-                with acting_as(model, "policy"):
-                    new, entropy = logprobs(model, part, temperature=temperature)
-                with acting_as(model, "reference"):
-                    ref, _ = logprobs(model, part, temperature=temperature)
-                for reward in self.rewards.adapters:
-                    said[f"reward {reward.which}"].append(reward(model, part))
-            said["logprobs"].append(new)
-            said["ref_logprobs"].append(ref)
-            said["entropy"].append(entropy)
+        chunks = [select(batch, rows) for rows in self._chunks(batch)]
+        said = defaultdict[str, list[Tensor]](list)
+        with self.autocast(), acting_as(model, "policy"):
+            for part in chunks:
+                new, entropy = logprobs(model, part, temperature=temperature)
+                said["logprobs"].append(new)
+                said["entropy"].append(entropy)
+        with self.autocast(), acting_as(model, "reference"):
+            for part in chunks:
+                said["ref_logprobs"].append(logprobs(model, part, temperature=temperature)[0])
+        for reward in self.rewards.adapters:
+            with self.autocast(), acting_as(model, "reward", reward.which):
+                key = f"reward {reward.which}"
+                said[key] += [scores(model, reward.head, part) for part in chunks]
         return {key: self._whole(batch, parts) for key, parts in said.items()}
 
     def _values(self, batch: Sequences) -> Tensor:

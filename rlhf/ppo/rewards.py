@@ -12,8 +12,7 @@ from torch import Tensor
 from rlhf.errors import ModelError
 from rlhf.model.adapters import load_adapter
 from rlhf.model.heads import ScoreHead, load_head
-from rlhf.model.roles import acting_as, adapter_name
-from rlhf.model.scoring import Sequences, scores
+from rlhf.model.roles import adapter_name
 from rlhf.model.start import Start
 from rlhf.runs import open_run
 
@@ -29,11 +28,6 @@ class RewardAdapter:
     name: str
     which: int
     head: ScoreHead
-
-    def __call__(self, model: PeftModel, batch: Sequences) -> Tensor:
-        """(batch,): raw scores."""
-        with acting_as(model, "reward", self.which):
-            return scores(model, self.head, batch)
 
 
 class Rewards:
