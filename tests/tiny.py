@@ -1,11 +1,14 @@
 """Tiny models of the common architectures and a byte-level tokenizer, built in memory."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from rlhf.records import Demonstration, Message, Preference, Prompt, to_json
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -99,3 +102,40 @@ def save_base(
     model.save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder
+
+
+ITEMS = ("mug", "lamp", "radio", "coat", "chair", "kettle", "bag", "clock")
+PLACES = ("Leeds", "York", "Bath", "Derby", "Ely", "Truro")
+
+
+def prompts(number: int) -> list[Prompt]:
+    """So many different questions."""
+    return [
+        Prompt.from_text(f"Where is my {ITEMS[i % 8]} for {PLACES[i // 8 % 6]} number {i}?")
+        for i in range(number)
+    ]
+
+
+def write_demonstrations(path: Path, number: int = 24) -> Path:
+    """Questions with a reply each, of different lengths."""
+    rows = [
+        Demonstration((*p.messages, Message("assistant", "It is on its way. " * (1 + i % 3))))
+        for i, p in enumerate(prompts(number))
+    ]
+    path.write_text("".join(json.dumps(to_json(row)) + "\n" for row in rows))
+    return path
+
+
+def write_preferences(path: Path, number: int = 24) -> Path:
+    """Polite replies preferred over curt ones, with margins; lengths say nothing."""
+    rows = [
+        Preference(
+            p,
+            chosen="I am sorry, it will be there on Monday." + " Please wait." * (i % 3),
+            rejected="No idea, ask somebody else about it." + " Go away." * (i * 7 % 4),
+            margin=(1 + i % 3) / 3,
+        )
+        for i, p in enumerate(prompts(number))
+    ]
+    path.write_text("".join(json.dumps(to_json(row)) + "\n" for row in rows))
+    return path

@@ -35,6 +35,7 @@ from rlhf.errors import ModelError
 WEIGHTS = "adapter_model.safetensors"
 """PEFT's name for the file beside ``adapter_config.json``."""
 
+_IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _LOW_RANK: tuple[Tuning, ...] = ("lora", "qlora", "dora", "rslora")
 ALIGNABLE: dict[str, tuple[Tuning, ...]] = {
     "reward": ("full", *_LOW_RANK, "ia3"),
@@ -149,19 +150,57 @@ def unrounded(model: nn.Module) -> Generator[None]:
         parameters[name].data = data
 
 
+def trains_with_dropout(model: nn.Module) -> bool:
+    """Whether an adapter's config asks for dropout."""
+    if not isinstance(model, PeftModel):
+        return False
+    return any(
+        isinstance(config, LoraConfig) and config.lora_dropout > 0
+        for config in model.peft_config.values()
+    )
+
+
 def schedule_ranks(model: nn.Module, total_steps: int) -> None:
     """Tell AdaLoRA how long training is: it prunes in the middle and settles in the last third."""
     if (tuner := _adalora(model)) is None:
         return
     config = cast("AdaLoraConfig", tuner.peft_config["default"])
     config.total_step = total_steps
-    config.tinit, config.tfinal = total_steps // 10, total_steps // 3
+    config.tinit = total_steps // 10
+    config.tfinal = min(max(1, total_steps // 3), total_steps - 1)
 
 
 def allocate_ranks(model: nn.Module, step: int) -> None:
-    """Let AdaLoRA move its budget; after the optimizer's step, while gradients are there."""
+    """Let AdaLoRA move its budget; after the optimizer's step, while gradients are there.
+
+    ``step`` counts from 0.
+    """
     if (tuner := _adalora(model)) is not None:
         tuner.update_and_allocate(step)
+
+
+def rank_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What AdaLoRA knows beside its weights: importances so far, and which ranks it kept."""
+    if (tuner := _adalora(model)) is None:
+        return {}
+    state = {
+        f"{kind}/{name}": tensor
+        for kind in _IMPORTANCES
+        for name, tensor in getattr(tuner.rankallocator, kind).items()
+    }
+    kept = cast("AdaLoraConfig", tuner.peft_config["default"]).rank_pattern or {}
+    return state | {f"kept/{name}": torch.tensor(ranks) for name, ranks in kept.items()}
+
+
+def restore_ranks(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Undo :func:`rank_state`."""
+    tuner = _adalora(model)
+    assert tuner is not None
+    for kind in _IMPORTANCES:
+        found = {n.partition("/")[2]: t for n, t in state.items() if n.startswith(f"{kind}/")}
+        setattr(tuner.rankallocator, kind, found)
+    kept = {n.partition("/")[2]: t.tolist() for n, t in state.items() if n.startswith("kept/")}
+    cast("AdaLoraConfig", tuner.peft_config["default"]).rank_pattern = kept or None
 
 
 def orthogonality(model: nn.Module) -> torch.Tensor | None:

@@ -13,8 +13,8 @@ from rlhf.config import PPOConfig
 class PPOArguments(TrainingArguments):
     """Arguments of :class:`rlhf.ppo.trainer.PPOTrainer`; each is explained in ``PPOConfig``.
 
-    ``max_steps`` and ``gradient_accumulation_steps`` follow from the others, and checkpoints fall
-    between rollouts: ``save_steps`` is rounded up to whole ones.
+    ``max_steps`` and ``gradient_accumulation_steps`` follow from the others. Checkpoints and
+    evaluations fall between rollouts: their steps are rounded up to whole ones.
     """
 
     learning_rate: float = 1e-5
@@ -58,6 +58,8 @@ class PPOArguments(TrainingArguments):
         self.gradient_accumulation_steps = self.rollout_batch_size // size
         self.max_steps = self.num_rollouts * self.steps_per_rollout
         self.save_steps = self._whole_rollouts(self.save_steps)
+        if self.eval_steps is not None:
+            self.eval_steps = self._whole_rollouts(self.eval_steps)
         self.ignore_data_skip = True  # the prompts of a rollout follow from its number
         self.remove_unused_columns = False
         super().__post_init__()

@@ -1,0 +1,68 @@
+"""Direct preference optimization: raise what was chosen over what was rejected."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import set_seed
+from trl.trainer.dpo_config import DPOConfig as DPOArguments
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from rlhf.config import DPOConfig
+from rlhf.data.prepare import load
+from rlhf.data.tokenized import preference_dataset
+from rlhf.model.adapters import copy_adapter, refuse, unrounded
+from rlhf.model.load import load_base
+from rlhf.model.roles import ADAPTER_OF
+from rlhf.model.start import load_start, starting_point
+from rlhf.records import Preference
+from rlhf.runs import new_run
+from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.training import precision, save_trained, train, training_arguments
+
+
+def run(config: DPOConfig, *, resume: bool = False) -> Path:
+    """Align the SFT policy with preferences; the finished run folder."""
+    set_seed(config.seed)
+    start = starting_point(config.model, config.sft)
+    refuse("dpo", start.tuning)
+    records = load(config.data, Preference)
+    parents = {"sft": start.parent} if start.parent else {}
+    with new_run("dpo", config, parents=parents, resume=resume) as folder:
+        model, tokenizer = load_start(start, config.model)
+        encode = partial(preference_dataset, tokenizer=tokenizer, data=config.data)
+        with unrounded(model):
+            trainer = PreferenceTrainer(
+                model=model,
+                # adapters have their reference in a frozen copy beside them
+                ref_model=load_base(start.spec) if start.tuning == "full" else None,
+                args=training_arguments(
+                    DPOArguments,
+                    config,
+                    folder,
+                    evaluates=bool(records.eval),
+                    beta=config.beta,
+                    loss_type=[config.loss_type],
+                    label_smoothing=config.label_smoothing,
+                    disable_dropout=True,
+                    max_length=None,
+                    **precision(start),
+                ),
+                train_dataset=encode(records.train),
+                eval_dataset=encode(records.eval) or None,
+                processing_class=tokenizer,
+            )
+        if isinstance(model, PeftModel):
+            copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
+        folder.record(base=start.facts(), data=records.files, records=records.notes)
+        train(trainer, folder, config)
+        save_trained(model, tokenizer, folder)
+    return Path(config.out)
+
+
+class PreferenceTrainer(ExactCheckpoints, DPOTrainer):
+    """TRL's trainer on ids that are tokenised already."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401
+        return dataset

@@ -1,0 +1,59 @@
+"""Proximal policy optimization of a policy run against a reward run, on one base."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast, set_seed
+
+from rlhf.config import PPOConfig
+from rlhf.data.prepare import load
+from rlhf.data.tokenized import prompt_dataset
+from rlhf.model.adapters import refuse
+from rlhf.model.start import Start, load_start
+from rlhf.ppo.arguments import PPOArguments, ppo_knobs
+from rlhf.ppo.trainer import PPOTrainer
+from rlhf.records import Prompt
+from rlhf.runs import POLICY_STAGES, new_run, open_run
+from rlhf.stages.training import precision, save_trained, train, training_arguments
+
+
+def run(config: PPOConfig, *, resume: bool = False) -> Path:
+    """Align the policy with a reward model; the finished run folder."""
+    set_seed(config.seed)
+    start = Start.of_run(config.policy)
+    refuse("ppo", start.tuning)
+    parents = {"policy": open_run(config.policy, POLICY_STAGES).path, "reward": open_run(config.reward, "reward").path}
+    records = load(config.data, Prompt)
+    with new_run("ppo", config, parents=parents, resume=resume) as folder:
+        model, tokenizer = load_start(start)
+        trainer = PPOTrainer(
+            model=model,
+            reward_funcs=config.reward,
+            args=training_arguments(
+                PPOArguments,
+                config,
+                folder,
+                evaluates=bool(records.eval),
+                metric_for_best_model="eval_score",
+                greater_is_better=True,
+                **ppo_knobs(config),
+                **precision(start),
+            ),
+            train_dataset=_that_fit(records.train, tokenizer, config),
+            eval_dataset=_that_fit(records.eval, tokenizer, config) if records.eval else None,
+            processing_class=tokenizer,
+        )
+        folder.record(base=start.facts(), data=records.files, records=records.notes)
+        train(trainer, folder, config)
+        save_trained(model, tokenizer, folder)
+    return Path(config.out)
+
+
+def _that_fit(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, config: PPOConfig
+) -> Dataset:
+    """The prompts that leave room for a response, in the column that TRL's trainers read."""
+    kept = prompt_dataset(prompts, tokenizer, config.data, room=config.max_new_tokens)["index"]
+    turns = [[{"role": m.role, "content": m.content} for m in prompts[i].messages] for i in kept]
+    return Dataset.from_dict({"prompt": turns})

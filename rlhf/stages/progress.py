@@ -1,0 +1,67 @@
+"""What is seen of a training while it runs: a bar on stderr and the metrics of the run folder."""
+# ruff: noqa: ARG002, ANN401 - the signatures are those of Transformers
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rlhf.model.adapters import allocate_ranks, schedule_ranks
+from rlhf.runs import Run
+
+_SHOWN = ("loss", "eval_loss", "eval_accuracy", "eval_rewards/accuracies")
+
+
+class Progress(TrainerCallback):
+    """Follows a training from its first step to an evaluation at the very end."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._bar: tqdm[Any] | None = None
+        self._latest: dict[str, str] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar (on a terminal only); tell AdaLoRA how many steps there are."""
+        schedule_ranks(cast("nn.Module", kwargs["model"]), state.max_steps)
+        self._bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            disable=None if state.is_world_process_zero else True,
+            dynamic_ncols=True,
+        )
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Let AdaLoRA prune while the gradients are there."""
+        allocate_ranks(cast("nn.Module", kwargs["model"]), state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the bar; evaluate after the last step, even if ``eval_steps`` does not divide it."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+        if state.global_step >= state.max_steps and args.do_eval:
+            control.should_evaluate = True
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """One line in the run's metrics."""
+        logs = cast("Mapping[str, float]", kwargs["logs"])
+        self._run.log(logs, state.global_step)
+        self._latest |= {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
+        if self._bar is not None:
+            self._bar.set_postfix(self._latest)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,73 @@
+"""Supervised fine-tuning: imitate the assistant turns of demonstrations."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+from trl.trainer.sft_config import SFTConfig as SFTArguments
+from trl.trainer.sft_trainer import SFTTrainer
+
+from rlhf.config import SFTConfig
+from rlhf.data.prepare import load
+from rlhf.data.tokenized import sft_dataset
+from rlhf.errors import ConfigError
+from rlhf.model.adapters import orthogonality, unrounded
+from rlhf.model.start import Start, load_start
+from rlhf.records import Demonstration
+from rlhf.runs import new_run
+from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.training import precision, save_trained, train, training_arguments
+
+
+def run(config: SFTConfig, *, resume: bool = False) -> Path:
+    """Train a policy on demonstrations; the finished run folder."""
+    set_seed(config.seed)
+    _refuse(config)
+    start = Start.of_config(config.model)
+    records = load(config.data, Demonstration)
+    with new_run("sft", config, resume=resume) as folder:
+        model, tokenizer = load_start(start, config.model)
+        arguments = training_arguments(
+            SFTArguments,
+            config,
+            folder,
+            evaluates=bool(records.eval),
+            # what TRL would do again was done when the data were read
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            **precision(start),
+        )
+        with unrounded(model):
+            trainer = Imitation(
+                model=model,
+                args=arguments,
+                train_dataset=sft_dataset(records.train, tokenizer, config.data),
+                eval_dataset=sft_dataset(records.eval, tokenizer, config.data) or None,
+                processing_class=tokenizer,
+            )
+        folder.record(base=start.facts(), data=records.files, records=records.notes)
+        train(trainer, folder, config)
+        save_trained(model, tokenizer, folder)
+    return Path(config.out)
+
+
+class Imitation(ExactCheckpoints, SFTTrainer):
+    """TRL's trainer, with the penalty that AdaLoRA needs and PEFT hides in an unread loss."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Token mean of the labelled tokens' loss."""
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        penalty = orthogonality(self.network) if self.network.training else None
+        if penalty is None:
+            return loss
+        assert isinstance(loss, torch.Tensor)
+        return loss + penalty / self.current_gradient_accumulation_steps
+
+
+def _refuse(config: SFTConfig) -> None:
+    if config.gradient_checkpointing and config.model.tuning == "prefix":
+        raise ConfigError(
+            "gradient_checkpointing throws away the cache that tuning: prefix lives in; "
+            "set gradient_checkpointing: false"
+        )

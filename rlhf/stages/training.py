@@ -1,0 +1,132 @@
+"""What the stages that drive one of TRL's trainers share: arguments, the loop, what is left."""
+
+import difflib
+from collections.abc import Mapping, Set
+from dataclasses import fields
+from typing import Any, TypeVar, get_type_hints
+
+import torch
+from peft import PeftModel
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+)
+
+from rlhf.config import StageConfig
+from rlhf.errors import ConfigError
+from rlhf.model.adapters import save_adapter
+from rlhf.model.load import compute_dtype
+from rlhf.model.start import Start
+from rlhf.runs import Run
+from rlhf.stages.progress import Progress
+
+A = TypeVar("A", bound=TrainingArguments)
+
+_SAME_NAME = (
+    "seed", "learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "gradient_accumulation_steps", "num_train_epochs", "max_steps", "warmup_steps",
+    "lr_scheduler_type", "weight_decay", "max_grad_norm", "gradient_checkpointing",
+    "eval_steps", "save_steps", "logging_steps", "report_to",
+)  # fmt: skip
+
+
+def training_arguments(
+    kind: type[A],
+    config: StageConfig,
+    run: Run,
+    *,
+    evaluates: bool,
+    **fixed: Any,  # noqa: ANN401 - any argument of the trainer
+) -> A:
+    """``config`` as the arguments of a trainer, its ``trainer:`` block included.
+
+    Raises:
+        ConfigError: a key under ``trainer:`` does not exist, is set elsewhere, or has a bad value.
+    """
+    stops_early = config.early_stopping_patience is not None
+    if stops_early and not evaluates:
+        raise ConfigError(
+            "early_stopping_patience needs something to evaluate on; set data.eval or "
+            "data.eval_fraction"
+        )
+    ours = {name: getattr(config, name) for name in _SAME_NAME} | {
+        "output_dir": str(run.checkpoints),
+        "run_name": config.out,
+        "eval_strategy": "steps" if evaluates else "no",
+        "save_strategy": "steps",
+        # the best is one that was saved
+        "save_steps": config.eval_steps if stops_early else config.save_steps,
+        "load_best_model_at_end": stops_early,
+        "restore_callback_states_from_checkpoint": stops_early,
+        "save_total_limit": 2,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        **fixed,
+    }
+    extra = _validated(kind, config.trainer, ours.keys())
+    try:
+        return kind(**ours, **extra)
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def precision(start: Start) -> dict[str, bool]:
+    """Autocast on a GPU, to what the base computes in; full fine-tuning keeps fp32 weights."""
+    asked = "auto" if start.tuning == "full" else start.spec.dtype
+    dtype = compute_dtype(asked) if torch.cuda.is_available() else torch.float32
+    return {"bf16": dtype == torch.bfloat16, "fp16": dtype == torch.float16}
+
+
+def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
+    """Run the loop, from the newest checkpoint where the run is resumed."""
+    # both of them print metrics to stdout, which is for results
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Progress(run))
+    if config.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    run.record(steps=trainer.state.global_step, best_step=trainer.state.best_global_step)
+
+
+def save_trained(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, run: Run
+) -> None:
+    """Write what later stages load: the adapter or the whole model, and the tokenizer."""
+    if not run.writes:
+        return
+    if isinstance(model, PeftModel):
+        save_adapter(model, run.adapter)
+    else:
+        model.save_pretrained(run.model)
+    tokenizer.save_pretrained(str(run.tokenizer))
+
+
+def _validated(
+    kind: type[TrainingArguments], extra: Mapping[str, Any], taken: Set[str]
+) -> dict[str, Any]:
+    """The ``trainer:`` block, each key known and each value of its field's type."""
+    known = {f.name for f in fields(kind) if f.init}
+    hints = get_type_hints(kind)
+    result: dict[str, Any] = {}
+    for key, value in extra.items():
+        if key in taken:
+            raise ConfigError(f"trainer.{key}: the stage sets it; see the config's own keys")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else f"see the fields of {kind.__name__}"
+            raise ConfigError(f"unknown key `trainer.{key}`; {hint}")
+        of_field = TypeAdapter[Any](hints[key], config=ConfigDict(arbitrary_types_allowed=True))
+        try:
+            result[key] = of_field.validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ConfigError(
+                f"`trainer.{key}`: {message[0].lower()}{message[1:]}, not {value!r}"
+            ) from error
+    return result
