@@ -143,3 +143,14 @@ def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert isinstance(ids, list)
     return ids
+
+
+def encode_completion(
+    tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str
+) -> tuple[list[int], list[int]]:
+    """Ids of a raw text in two halves, and labels that count the second only.
+
+    Nothing is added: special tokens are those that the text spells out.
+    """
+    head, tail = _ids(tokenizer, prompt), _ids(tokenizer, completion)
+    return [*head, *tail], [*[IGNORED] * len(head), *tail]

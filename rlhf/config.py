@@ -165,6 +165,18 @@ class PretrainConfig(StageConfig):
     """Arguments of a Transformers config, with its `model_type`."""
     tokenizer: str | None = None
     """Folder or hub name of the tokenizer; None for that of `base`."""
+    vocab_size: Count | None = None
+    """Train a tokenizer of at most so many tokens on the training text instead."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.base is None) == (self.architecture is None):
+            raise ValueError("name either `base` to train on, or the `architecture` of a new one")
+        if self.base is None and (self.tokenizer is None) == (self.vocab_size is None):
+            raise ValueError("name either a `tokenizer`, or the `vocab_size` of a new one")
+        if self.base is not None and self.vocab_size is not None:
+            raise ValueError("a base keeps its tokenizer; leave out `vocab_size`")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

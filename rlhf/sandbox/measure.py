@@ -1,0 +1,93 @@
+"""What replies to the sandbox's customers are worth, and what can be had without any learning."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Self
+
+from scipy.stats import t
+
+from rlhf.records import Prompt
+from rlhf.sandbox.gold import gold
+from rlhf.sandbox.staff import ideal
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over prompts, and where the true one lies at 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Student's interval; one value per prompt, so that values are independent."""
+        mean = fmean(values)
+        half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+        return cls(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One way of answering, on the same prompts as the others."""
+
+    name: str
+    texts: tuple[str, ...]
+    gold: tuple[float, ...]
+    """Gold score of each reply."""
+    wrong_fact_rate: float
+    """Share of the replies that name a wrong fact or give a secret away."""
+    num_words: float
+    """Mean length of a reply."""
+
+    @property
+    def mean_gold(self) -> float:
+        """Mean gold score."""
+        return fmean(self.gold)
+
+
+def measure(name: str, prompts: Sequence[Prompt], texts: Sequence[str]) -> Measured:
+    """Score one reply for each prompt."""
+    scored = [gold(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    return Measured(
+        name=name,
+        texts=tuple(texts),
+        gold=tuple(score.total for score in scored),
+        wrong_fact_rate=1 - fmean(score.no_wrong_fact for score in scored),
+        num_words=fmean(len(text.split()) for text in texts),
+    )
+
+
+def gain(ours: Measured, theirs: Measured) -> Interval:
+    """How much more gold ``ours`` scores, paired by prompt."""
+    return Interval.of([a - b for a, b in zip(ours.gold, theirs.gold, strict=True)])
+
+
+def win_rate(ours: Measured, theirs: Measured) -> Interval:
+    """On what share of the prompts ``ours`` scores higher; equal scores count a half."""
+    pairs = zip(ours.gold, theirs.gold, strict=True)
+    return Interval.of([0.5 if a == b else float(a > b) for a, b in pairs])
+
+
+def baselines(
+    prompts: Sequence[Prompt], samples: Sequence[Sequence[str]], constant: str
+) -> list[Measured]:
+    """The scripted ideal, one reply for everybody, and picking by length.
+
+    ``samples`` holds several replies of the same policy to each prompt.
+    """
+    n = len(samples[0])
+    return [
+        measure("scripted ideal", prompts, [ideal(prompt) for prompt in prompts]),
+        measure("best constant reply", prompts, [constant] * len(prompts)),
+        measure(f"shortest of {n}", prompts, [min(texts, key=len) for texts in samples]),
+        measure(f"longest of {n}", prompts, [max(texts, key=len) for texts in samples]),
+    ]
+
+
+def best_constant(prompts: Sequence[Prompt], candidates: Iterable[str]) -> str:
+    """The candidate with the highest mean gold score if everybody is told the same."""
+    found = sorted(set(candidates))
+    return max(found, key=lambda text: fmean(gold(prompt, text).total for prompt in prompts))

@@ -1,0 +1,214 @@
+"""``rlhf demo``: the whole loop on the sandbox, from a base to policies that a panel prefers.
+
+SFT on a mixed staff, comparisons that raters vote on through the running labelling server, reward,
+DPO and PPO, and all of them side by side, judged by a gold score that no stage has seen.
+"""
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from rlhf.config import CONFIG_OF, load_config
+from rlhf.errors import ConfigError, RunError
+from rlhf.model.generate import Sampling
+from rlhf.model.policies import load_policies
+from rlhf.records import Comparison, Prompt, Record, Response, from_json, to_json
+from rlhf.runs import is_run, newest_checkpoint
+from rlhf.sandbox.staff import demonstrations
+from rlhf.sandbox.world import prompts
+from rlhf.stages import dpo, ppo, reward, sft
+from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
+
+NUM_DEMONSTRATIONS = 1500
+NUM_COMPARISONS = {"simulated": (1600, 850), "human": (200, 50)}
+"""Comparisons to train on, and of held-out prompts; of the latter at least 600 must be settled."""
+OVERLAP = {"simulated": 3, "human": 1}
+NUM_PROMPTS = 2000
+"""Prompts that PPO answers."""
+NUM_EVAL_PROMPTS = 400
+SAMPLES = 4
+"""Replies of the SFT policy to each prompt, of which the shortest and the longest are picked."""
+MAX_NEW_TOKENS = 64
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What ``rlhf demo`` was asked for."""
+
+    out: Path = Path("runs/demo")
+    seed: int = 0
+    raters: Literal["simulated", "human"] = "simulated"
+    resume: bool = False
+    port: int = 7860
+    """Where people rate; simulated raters take any free one."""
+
+
+@dataclass(slots=True)
+class _Demo:
+    """One run of the demo: where it writes, and how long each part took."""
+
+    options: DemoOptions
+    tell: Tell
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def out(self) -> Path:
+        return self.options.out
+
+    def seed(self, part: int) -> int:
+        """A seed of its own for each set of prompts."""
+        return 100 * self.options.seed + part
+
+    @contextmanager
+    def timed(self, name: str) -> Generator[None]:
+        """Say what is going on, and how long it took; parts done before a resume keep theirs."""
+        self.tell(f"── {name}")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+        (self.out / "seconds.json").write_text(json.dumps(self.seconds, indent=2) + "\n")
+        self.tell(f"   {self.seconds[name]:.0f} s")
+
+    def stage(self, name: str, **overrides: str) -> Path:
+        """Run one training stage by its config, unless it is finished already."""
+        out = self.out / name
+        if is_run(out):
+            return out
+        with self.timed(name):
+            wanted = {"out": out, "seed": self.options.seed, **overrides}
+            config = load_config(
+                CONFIG_OF[name],
+                CONFIGS / f"{name}.yaml",
+                [f"{key.replace('__', '.')}={value}" for key, value in wanted.items()],
+            )
+            partial = out.with_name(out.name + ".partial")
+            _RUN[name](config, resume=newest_checkpoint(partial) is not None)
+        return out
+
+
+_RUN: dict[str, Callable[..., Path]] = {
+    "sft": sft.run,
+    "reward": reward.run,
+    "dpo": dpo.run,
+    "ppo": ppo.run,
+}
+
+
+def run(options: DemoOptions, tell: Tell) -> Path:
+    """Run the loop; ``tell`` is given each line that a person should read.
+
+    Raises:
+        RunError: the folder is in use, or the labelling server fails.
+    """
+    demo = _start(options, tell)
+    data = _data(demo)
+    policy = demo.stage("sft", data__train__0__path=data["demonstrations"])
+    votes = _votes(demo, policy)
+    start = {"sft": str(policy), "data__train__0__path": votes["comparisons"]}
+    scorer = demo.stage("reward", **start)
+    demo.stage("dpo", **start)
+    demo.stage("ppo", policy=str(policy), reward=str(scorer), data__train__0__path=data["prompts"])
+    with demo.timed("compare"):
+        found = _figures(demo, votes)
+    _report(demo, found)
+    return options.out
+
+
+def _start(options: DemoOptions, tell: Tell) -> _Demo:
+    if not CONFIGS.is_dir():
+        raise ConfigError(f"{CONFIGS} is missing; run the demo from a clone of the repository")
+    if options.out.exists() and not options.resume:
+        raise RunError(f"{options.out} exists already; give another --out, or --resume")
+    options.out.mkdir(parents=True, exist_ok=True)
+    demo = _Demo(options, tell)
+    kept = options.out / "seconds.json"
+    if kept.exists():
+        demo.seconds.update(json.loads(kept.read_text()))
+    return demo
+
+
+def _data(demo: _Demo) -> dict[str, str]:
+    """The files that training reads: what the staff said, and prompts for PPO."""
+    folder = demo.out / "data"
+    said = demonstrations(prompts(demo.seed(1), NUM_DEMONSTRATIONS), demo.options.seed)
+    records: dict[str, Sequence[Record]] = {
+        "demonstrations": said,
+        "prompts": prompts(demo.seed(2), NUM_PROMPTS),
+        # not read here: for `rlhf compare` and `rlhf evaluate` by hand
+        "held-out-prompts": _eval_prompts(demo),
+    }
+    return {name: str(_write(folder / f"{name}.jsonl", found)) for name, found in records.items()}
+
+
+def _eval_prompts(demo: _Demo) -> list[Prompt]:
+    return prompts(demo.seed(3), NUM_EVAL_PROMPTS, held_out=True)
+
+
+def _votes(demo: _Demo, policy: Path) -> dict[str, str]:
+    """The files of preferences that raters' votes amount to, by campaign."""
+    names = ("comparisons", "held-out")
+    files = {name: demo.out / "data" / f"{name}.jsonl" for name in names}
+    if not all(file.exists() for file in files.values()):
+        kind = demo.options.raters
+        asks = [
+            Ask(name, _comparisons(demo, policy, name, count), OVERLAP[kind])
+            for name, count in zip(names, NUM_COMPARISONS[kind], strict=True)
+        ]
+        database = demo.out / "label.db"
+        with demo.timed("label"):
+            if kind == "simulated":
+                settled = simulated_votes(database, asks, demo.options.seed)
+            else:
+                settled = human_votes(database, asks, demo.options.port, demo.tell)
+        for name, found in settled.items():
+            _write(files[name], found)
+    return {name: str(file) for name, file in files.items()}
+
+
+def _comparisons(demo: _Demo, policy: Path, name: str, count: int) -> list[Comparison]:
+    """Two replies of the SFT policy to each prompt, where they differ."""
+    file = demo.out / "data" / f"{name}-asked.jsonl"
+    if not file.exists():
+        held_out = name == "held-out"
+        asked = prompts(demo.seed(5 if held_out else 4), count, held_out=held_out)
+        with demo.timed("sample"):
+            a, b = _replies(policy, asked, 2, seed=demo.seed(6))
+        pairs = [
+            Comparison(prompt, Response(one, "sft"), Response(other, "sft"))
+            for prompt, one, other in zip(asked, a, b, strict=True)
+            if one.strip() != other.strip()
+        ]
+        _write(file, pairs)
+    return _read(file, Comparison)
+
+
+def _replies(policy: Path, asked: Sequence[Prompt], n: int, *, seed: int) -> list[list[str]]:
+    """``n`` lists of replies, one reply in each for every prompt."""
+    policies = load_policies([policy])
+    [name] = policies.names
+    return [
+        policies.respond(name, asked, Sampling(MAX_NEW_TOKENS, seed=seed + draw))
+        for draw in range(n)
+    ]
+
+
+def _write(path: Path, records: Iterable[Record]) -> Path:
+    """JSON lines, complete or not there at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    lines = (json.dumps(to_json(record), ensure_ascii=False) + "\n" for record in records)
+    draft.write_text("".join(lines), encoding="utf-8")
+    return draft.replace(path)
+
+
+def _read(path: Path, kind: type[R]) -> list[R]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [from_json(kind, json.loads(line)) for line in lines]
