@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rlhf.config import CONFIG_OF, load_config
 from rlhf.errors import ConfigError, RunError
@@ -18,10 +18,10 @@ from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
 from rlhf.runs import is_run, newest_checkpoint
+from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
 from rlhf.stages import dpo, ppo, reward, sft
-from rlhf.sandbox.raters import ceiling
 from rlhf.stages.demo_figures import Figures, policy_table, reward_audit, reward_lines, standings
 from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
 

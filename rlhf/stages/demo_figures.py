@@ -17,7 +17,6 @@ from rlhf.model.scorer import load_scorer
 from rlhf.records import Preference, Prompt
 from rlhf.runs import open_run
 from rlhf.sandbox.measure import Measured, baselines, best_constant, measure
-from rlhf.sandbox.raters import ceiling
 
 SAMPLES = 4
 """Replies of the SFT policy to each prompt, of which the shortest and the longest are picked."""
@@ -105,8 +104,6 @@ def reward_audit(run: Path, pairs: Sequence[Preference], train: Sequence[Prefere
     chosen = scorer.score(prompts, [pair.chosen for pair in pairs])
     rejected = scorer.score(prompts, [pair.rejected for pair in pairs])
     return audit(chosen, rejected, pairs, train)
-
-
 
 
 def policy_table(found: Figures) -> str:
