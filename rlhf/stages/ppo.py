@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from rlhf.config import PPOConfig
@@ -23,10 +24,14 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
     set_seed(config.seed)
     start = Start.of_run(config.policy)
     refuse("ppo", start.tuning)
-    parents = {"policy": open_run(config.policy, POLICY_STAGES).path, "reward": open_run(config.reward, "reward").path}
+    parents = {
+        "policy": open_run(config.policy, POLICY_STAGES).path,
+        "reward": open_run(config.reward, "reward").path,
+    }
     records = load(config.data, Prompt)
     with new_run("ppo", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start)
+        assert isinstance(model, PeftModel)
         trainer = PPOTrainer(
             model=model,
             reward_funcs=config.reward,
