@@ -31,7 +31,7 @@ A = TypeVar("A", bound=TrainingArguments)
 _SAME_NAME = (
     "seed", "learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "num_train_epochs", "max_steps", "warmup_steps",
-    "lr_scheduler_type", "weight_decay", "max_grad_norm", "gradient_checkpointing",
+    "lr_scheduler_type", "weight_decay", "max_grad_norm",
     "eval_steps", "save_steps", "logging_steps", "report_to",
 )  # fmt: skip
 
@@ -59,6 +59,7 @@ def training_arguments(
         "output_dir": str(run.checkpoints),
         "run_name": config.out,
         "eval_strategy": "steps" if evaluates else "no",
+        "activation_checkpointing": config.gradient_checkpointing,
         "save_strategy": "steps",
         # the best is one that was saved
         "save_steps": config.eval_steps if stops_early else config.save_steps,
