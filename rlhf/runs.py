@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def audit(self) -> Path:
+        """What `rlhf evaluate reward` found, for programs; beside it ``.md``, for people."""
+        return self.path / "audit.json"
+
+    @property
     def card(self) -> Path:
         """The model card."""
         return self.path / "README.md"
