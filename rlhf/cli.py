@@ -151,6 +151,12 @@ def _add_judging(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("--campaign", help="the name that people see")
     compare.add_argument("--overlap", type=int, help="raters per comparison; default 1")
     compare.add_argument("--no-wait", dest="wait", action="store_false", help="collect votes later")
+    chat = command("chat", "Talk to a policy at the terminal.")
+    chat.add_argument("of", metavar="RUN", help="a run folder or a base")
+    chat.add_argument("--system", help="a system message that opens every conversation")
+    chat.add_argument("--max-new-tokens", type=int, help="longest answer; default 256")
+    chat.add_argument("--temperature", type=float, help="of sampling; default 1")
+    chat.add_argument("--seed", type=int, help="for the same answers every time")
     collect = command("collect", "Take in the votes of a comparison that people judge.")
     collect.add_argument("of", type=Path, metavar="RUN", help="a compare run")
     collect.add_argument("--no-wait", dest="wait", action="store_false", help="take what is there")
@@ -276,8 +282,22 @@ def _compare(options: argparse.Namespace) -> int:
     from rlhf.config import build
     from rlhf.stages.compare import CompareOptions, run
 
-    given = {k: v for k, v in vars(options).items() if v is not None and k != "command"}
-    print(run(build(CompareOptions, given, where="command line")))
+    print(run(build(CompareOptions, _given(options), where="command line")))
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given on the command line; the rest has its default where the options live."""
+    return {k: v for k, v in vars(options).items() if v is not None and k != "command"}
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from rlhf.config import build
+    from rlhf.stages.chat import ChatOptions, run
+
+    given = _given(options)
+    given["run"] = given.pop("of")
+    run(build(ChatOptions, given, where="command line"))
     return 0
 
 
@@ -295,6 +315,7 @@ def _tell(line: str) -> None:
 _COMMANDS = {
     "evaluate": _evaluate,
     "compare": _compare,
+    "chat": _chat,
     "collect": _collect,
     "demo": _demo,
     "doctor": _doctor,
