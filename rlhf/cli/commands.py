@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
+_UNTOLD = ("_runtime", "_per_second", "_tokens")
+"""Ends of the names of measurements that say nothing about what was learnt."""
+
+
 def train(options: argparse.Namespace) -> int:
     """Run a training stage by its config."""
     from rlhf.config import CONFIG_OF, load_config
@@ -30,9 +34,13 @@ def _summarise(path: Path) -> None:
     last: dict[str, Any] = {}
     for line in run.read_metrics():
         last |= line
-    measured = [f"{k} {v:.4g}" for k, v in last.items() if k.startswith("eval_") and v is not None]
+    measured = [
+        f"{name} {value:.4g}"
+        for name, value in last.items()
+        if name.startswith("eval_") and value is not None and not name.endswith(_UNTOLD)
+    ]
     memory = ", ".join(f"{v} MiB {k}" for k, v in run.facts["peak_memory_mb"].items())
-    words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory, *measured[:6]]
+    words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory, *measured]
     print("; ".join(words), file=sys.stderr)
 
 
