@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-
 _UNTOLD = ("_runtime", "_per_second", "_tokens")
 """Ends of the names of measurements that say nothing about what was learnt."""
 
