@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DECLARED = {
     Requirement(line).name: Requirement(line) for line in PROJECT["project"]["dependencies"]
 }
-HELD = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+HELD = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
 NAME_OF = {
     "argon2": "argon2-cffi",
     "huggingface_hub": "huggingface-hub",
@@ -32,7 +32,7 @@ NAME_OF = {
 
 
 def test_the_changelog_starts_with_this_version():
-    versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert versions[0] == rlhf.__version__
 
 
