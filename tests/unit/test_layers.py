@@ -27,7 +27,7 @@ ROWS = [
     {"rlhf.stages"},
     {"rlhf.cli"},
 ]
-LABELING_MAY = {name for row in ROWS[:8] for name in row} | {"rlhf.evaluate"}
+LABELING_MAY = {name for row in ROWS[:9] for name in row} | {"rlhf.evaluate"}
 WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs"}
 
 Import = tuple[str, bool]
