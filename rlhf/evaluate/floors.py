@@ -1,7 +1,9 @@
 """What judges pairs of responses without understanding them: a reward model must do better."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy import sparse
@@ -71,6 +73,20 @@ FLOORS: dict[str, Callable[[Sequence[Preference]], Judge]] = {
     "TF-IDF": fit_tfidf,
     "TF-IDF + surface": fit_both,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """The four judges, fitted to the same training pairs."""
+
+    num_train: int
+    judges: Mapping[str, Judge]
+
+    @classmethod
+    def fitted(cls, train: Sequence[Preference]) -> Self:
+        """All of them on ``train``."""
+        return cls(len(train), {name: fit(train) for name, fit in FLOORS.items()})
+
 
 _Difference = Callable[[Sequence[Preference]], sparse.csr_matrix]
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlhf.evaluate.floors import FLOORS
+from rlhf.evaluate.floors import Floors
 from rlhf.evaluate.intervals import Estimate, Members, mean, proportion
 from rlhf.evaluate.winrate import shares
 from rlhf.records import Preference
@@ -50,10 +50,10 @@ def audit(
     chosen: Sequence[float],
     rejected: Sequence[float],
     pairs: Sequence[Preference],
-    train: Sequence[Preference],
+    floors: Floors,
     cluster: Sequence[str] = (),
 ) -> Audit:
-    """Judge ``pairs`` by the model's scores, and by floors fitted to ``train``.
+    """Judge ``pairs`` by the model's scores, and by floors fitted to its training pairs.
 
     ``cluster`` names the columns (at most two) whose values make rows dependent, like the two
     arguments of a pair; without any, pairs of one prompt are.
@@ -62,11 +62,11 @@ def audit(
     longer = [len(p.chosen) - len(p.rejected) for p in pairs]
     ours = shares(chosen, rejected)
     judges = [_judged(MODEL, ours, longer, members, None)]
-    for name, fit in FLOORS.items():
-        margins = fit(train)(pairs)
+    for name, judge in floors.judges.items():
+        margins = judge(pairs)
         judges.append(_judged(name, shares(margins, [0.0] * len(pairs)), longer, members, ours))
     return Audit(
-        num_train=len(train),
+        num_train=floors.num_train,
         num_pairs=len(pairs),
         num_longer_chosen=sum(n > 0 for n in longer),
         num_shorter_chosen=sum(n < 0 for n in longer),

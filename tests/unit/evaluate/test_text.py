@@ -14,9 +14,8 @@ from rlhf.evaluate.text import (
     token_f1,
 )
 
-words = st.lists(
-    st.sampled_from(["the", "a", "cat", "sat", "on", "mat", "dog", "ran", "far"]), max_size=9
-)
+WORDS = ["the", "a", "cat", "sat", "on", "mat", "dog", "ran", "far"]
+words = st.lists(st.sampled_from(WORDS), max_size=9)
 sentences = words.map(" ".join)
 METRICS = {
     "chrf": (chrf, 100.0),
