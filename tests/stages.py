@@ -63,7 +63,9 @@ def watching(monkeypatch: pytest.MonkeyPatch) -> Generator[list[Watched]]:
     def watched(self: Trainer, *args: Any, **kwargs: Any) -> Any:
         before = base_hash(self.model)
         result = train(self, *args, **kwargs)
-        trained = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        trained = {
+            n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
+        }
         seen.append(Watched(self, before, base_hash(self.model), trained))
         return result
 

@@ -42,7 +42,7 @@ def run(options: EvaluateOptions, on_progress: Callable[[int], object] | None = 
     config = build(RewardConfig, finished.config, where=str(options.run)).data
     _unchanged(finished, config, own=not options.data)
     train, held_out = _pairs(config, options)
-    tokenizer = load_tokenizer(finished.tokenizer)
+    tokenizer = load_tokenizer(str(finished.tokenizer))
     encoded = [encode_pair(pair, tokenizer) for pair in held_out]
     fits = [max(len(ids) for ids in pair) <= config.max_length for pair in encoded]
     pairs = [pair for pair, fit in zip(held_out, fits, strict=True) if fit]
