@@ -16,11 +16,13 @@ from rlhf.config import CONFIG_OF, load_config
 from rlhf.errors import ConfigError, RunError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
-from rlhf.records import Comparison, Prompt, Record, Response, from_json, to_json
+from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
 from rlhf.runs import is_run, newest_checkpoint
+from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
 from rlhf.stages import dpo, ppo, reward, sft
+from rlhf.stages.demo_figures import Figures, policy_table, reward_audit, reward_lines, standings
 from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
@@ -32,8 +34,6 @@ OVERLAP = {"simulated": 3, "human": 1}
 NUM_PROMPTS = 2000
 """Prompts that PPO answers."""
 NUM_EVAL_PROMPTS = 400
-SAMPLES = 4
-"""Replies of the SFT policy to each prompt, of which the shortest and the longest are picked."""
 MAX_NEW_TOKENS = 64
 
 R = TypeVar("R", bound=Record)
@@ -120,6 +120,31 @@ def run(options: DemoOptions, tell: Tell) -> Path:
         found = _figures(demo, votes)
     _report(demo, found)
     return options.out
+
+
+def _figures(demo: _Demo, votes: dict[str, str]) -> Figures:
+    """Every policy on held-out prompts, and the reward model on held-out comparisons."""
+    train, pairs = (_read(Path(votes[name]), Preference) for name in ("comparisons", "held-out"))
+    runs = [demo.out / name for name in ("sft", "dpo", "ppo")]
+    sampling = Sampling(MAX_NEW_TOKENS, seed=demo.seed(7))
+    candidates = [pair.chosen for pair in train]
+    return Figures(
+        num_prompts=NUM_EVAL_PROMPTS,
+        standings=standings(runs, _eval_prompts(demo), sampling, candidates),
+        ceiling=ceiling(pairs),
+        audit=reward_audit(demo.out / "reward", pairs, train),
+    )
+
+
+def _report(demo: _Demo, found: Figures) -> None:
+    """Print the tables, and keep them."""
+    (demo.out / "figures.json").write_text(json.dumps(found.to_json(), indent=2) + "\n")
+    total = sum(demo.seconds.values())
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
+    text = "\n\n".join([policy_table(found), reward_lines(found), f"{times}; in all {total:.0f} s"])
+    (demo.out / "README.md").write_text(f"# The demo's result\n\n{text}\n", encoding="utf-8")
+    demo.tell(text)
+    demo.tell(f"the labelling app with these votes: rlhf label serve --db {demo.out / 'label.db'}")
 
 
 def _start(options: DemoOptions, tell: Tell) -> _Demo:
