@@ -45,6 +45,8 @@ class Shape:
     """The columns, for people who read an error message."""
     matches: Callable[[Row], bool]
     parse: Parse
+    named: bool = False
+    """Whether to tell people about it whose columns have other names."""
 
 
 RESPONSE = ("completion", "response", "output", "answer", "generation", "phrase")
@@ -343,15 +345,15 @@ def _is_preference(row: Row) -> bool:
 
 SHAPES = (
     Shape("records", "prompt {messages}, chosen, rejected", _is_record, record),
-    Shape("votes", "prompt, response_a, response_b, votes", _is_voted, votes),
+    Shape("votes", "prompt, response_a, response_b, votes", _is_voted, votes, named=True),
     Shape("votes", "prediction 1, prediction 2, preference", _has(("prediction 1",)), ranked),
     Shape("hh", "chosen, rejected (transcripts)", _is_hh, hh),
-    Shape("preference", "prompt, chosen, rejected", _is_preference, preference),
-    Shape("unpaired", "prompt, completion, label", _has(RESPONSE, GOOD), unpaired),
+    Shape("preference", "prompt, chosen, rejected", _is_preference, preference, named=True),
+    Shape("unpaired", "prompt, completion, label", _has(RESPONSE, GOOD), unpaired, named=True),
     Shape("sharegpt", "conversations", _has(("conversations", "conversation")), turns),
-    Shape("messages", "messages", _has(TURNS), turns),
+    Shape("messages", "messages", _has(TURNS), turns, named=True),
     Shape("records", "messages", _has(("messages",)), record),
     Shape("alpaca", "instruction, output", _has(("instruction",), ("output",)), prompt_completion),
-    Shape("prompt_completion", "prompt, completion", _has(PROMPT), prompt_completion),
-    Shape("text", "text", _has(("text",)), text),
+    Shape("prompt_completion", "prompt, completion", _has(PROMPT), prompt_completion, named=True),
+    Shape("text", "text", _has(("text",)), text, named=True),
 )

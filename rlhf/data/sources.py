@@ -119,8 +119,8 @@ def _shape(place: str, row: Row, source: SourceConfig) -> Shape:
     columns = ", ".join(f"`{name}`" for name in row) or "none"
     if source.format == "auto":
         raise DataError(
-            f"{place}: cannot tell what the columns mean ({columns}); rename them as in the "
-            "README's table of formats, or set format:"
+            f"{place}: cannot tell what the columns mean ({columns}); rename them to "
+            + "; or ".join(shape.columns for shape in SHAPES if shape.named)
         )
     raise DataError(f"{place}: format {source.format} needs {named[0].columns}; found {columns}")
 
