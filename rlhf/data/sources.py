@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from rlhf.config import SourceConfig
 from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
-from rlhf.data.formats import SHAPES, TURNS, Item, Judged, Shape
+from rlhf.data.formats import SHAPES, TURNS, Item, Shape
+from rlhf.data.votes import Judged
 from rlhf.errors import DataError
 from rlhf.records import (
     Comparison,
