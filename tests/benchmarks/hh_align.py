@@ -20,7 +20,7 @@ from rlhf.runs import open_run
 from rlhf.stages import dpo, ppo, sft
 
 FOLD = 0
-NUM_PROMPTS, NUM_SAMPLES = 128, 10
+NUM_DEMONSTRATIONS, NUM_PROMPTS, NUM_SAMPLES = 500, 128, 10
 MAX_NEW_TOKENS = 40
 
 
@@ -71,13 +71,14 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
     few = where.work / f"hh-{FOLD}-train.jsonl"
     shared = {"seed": where.seed, "per_device_train_batch_size": 16, "eval_steps": 1.0}
 
-    def data(path: Path) -> dict[str, Any]:
-        return {"train": [{"path": str(path)}], "eval_fraction": 0.0, "max_length": 256,
-                "max_dropped": 0.3}  # fmt: skip
+    def data(path: Path, limit: int | None = None) -> dict[str, Any]:
+        return {"train": [{"path": str(path), "limit": limit}], "eval_fraction": 0.0,
+                "max_length": 256, "max_dropped": 0.3}  # fmt: skip
 
     if not runs["sft"].exists():
-        config = {"out": str(runs["sft"]), "model": where.model(), "data": data(seen),
-                  "learning_rate": 2e-3, **shared}  # fmt: skip
+        config = {"out": str(runs["sft"]), "model": where.model(),
+                  "data": data(seen, NUM_DEMONSTRATIONS), "learning_rate": 2e-3,
+                  **shared}  # fmt: skip
         sft.run(build(SFTConfig, config))
     if not runs["dpo"].exists():
         config = {"out": str(runs["dpo"]), "sft": str(runs["sft"]), "data": data(few),
@@ -86,7 +87,7 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
     if not runs["ppo"].exists():
         config = {"out": str(runs["ppo"]), "policy": str(runs["sft"]), "reward": str(reward),
                   "data": data(seen), "learning_rate": 1e-4, "value_learning_rate": 3e-4,
-                  "num_rollouts": 30, "rollout_batch_size": 32, "num_ppo_epochs": 1,
+                  "num_rollouts": 20, "rollout_batch_size": 32, "num_ppo_epochs": 1,
                   "num_mini_batches": 2, "max_new_tokens": MAX_NEW_TOKENS,
                   "value_warmup_steps": 3, **shared}  # fmt: skip
         ppo.run(build(PPOConfig, config))
