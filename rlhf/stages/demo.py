@@ -25,18 +25,32 @@ from rlhf.stages import dpo, ppo, reward, sft
 from rlhf.stages.demo_figures import Figures, policy_table, reward_audit, reward_lines, standings
 from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
-
-NUM_DEMONSTRATIONS = 1500
-NUM_COMPARISONS = {"simulated": (1600, 850), "human": (200, 50)}
-"""Comparisons to train on, and of held-out prompts; of the latter at least 600 must be settled."""
-OVERLAP = {"simulated": 3, "human": 1}
-NUM_PROMPTS = 2000
-"""Prompts that PPO answers."""
-NUM_EVAL_PROMPTS = 400
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs" / "demo"
 MAX_NEW_TOKENS = 64
 
 R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything."""
+
+    demonstrations: int = 1500
+    comparisons: int = 1600
+    """To train on."""
+    held_out: int = 900
+    """Comparisons of held-out prompts; at least 600 of them should be settled."""
+    overlap: int = 3
+    """Votes on each comparison."""
+    prompts: int = 2000
+    """What PPO answers."""
+    eval_prompts: int = 400
+    """Held-out prompts on which policies are compared."""
+
+
+FOR_PEOPLE = Sizes(comparisons=150, held_out=50, overlap=1)
+"""What one person rates in an hour or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,9 @@ class DemoOptions:
     resume: bool = False
     port: int = 7860
     """Where people rate; simulated raters take any free one."""
+    base: Path = ROOT / "data" / "demo-base"
+    sizes: Sizes | None = None
+    """None for the usual ones."""
 
 
 @dataclass(slots=True)
@@ -62,6 +79,10 @@ class _Demo:
     @property
     def out(self) -> Path:
         return self.options.out
+
+    @property
+    def sizes(self) -> Sizes:
+        return self.options.sizes or (FOR_PEOPLE if self.options.raters == "human" else Sizes())
 
     def seed(self, part: int) -> int:
         """A seed of its own for each set of prompts."""
@@ -110,7 +131,9 @@ def run(options: DemoOptions, tell: Tell) -> Path:
     """
     demo = _start(options, tell)
     data = _data(demo)
-    policy = demo.stage("sft", data__train__0__path=data["demonstrations"])
+    policy = demo.stage(
+        "sft", data__train__0__path=data["demonstrations"], model__base=str(options.base)
+    )
     votes = _votes(demo, policy)
     start = {"sft": str(policy), "data__train__0__path": votes["comparisons"]}
     scorer = demo.stage("reward", **start)
@@ -129,7 +152,7 @@ def _figures(demo: _Demo, votes: dict[str, str]) -> Figures:
     sampling = Sampling(MAX_NEW_TOKENS, seed=demo.seed(7))
     candidates = [pair.chosen for pair in train]
     return Figures(
-        num_prompts=NUM_EVAL_PROMPTS,
+        num_prompts=demo.sizes.eval_prompts,
         standings=standings(runs, _eval_prompts(demo), sampling, candidates),
         ceiling=ceiling(pairs),
         audit=reward_audit(demo.out / "reward", pairs, train),
@@ -163,10 +186,10 @@ def _start(options: DemoOptions, tell: Tell) -> _Demo:
 def _data(demo: _Demo) -> dict[str, str]:
     """The files that training reads: what the staff said, and prompts for PPO."""
     folder = demo.out / "data"
-    said = demonstrations(prompts(demo.seed(1), NUM_DEMONSTRATIONS), demo.options.seed)
+    said = demonstrations(prompts(demo.seed(1), demo.sizes.demonstrations), demo.options.seed)
     records: dict[str, Sequence[Record]] = {
         "demonstrations": said,
-        "prompts": prompts(demo.seed(2), NUM_PROMPTS),
+        "prompts": prompts(demo.seed(2), demo.sizes.prompts),
         # not read here: for `rlhf compare` and `rlhf evaluate` by hand
         "held-out-prompts": _eval_prompts(demo),
     }
@@ -174,18 +197,18 @@ def _data(demo: _Demo) -> dict[str, str]:
 
 
 def _eval_prompts(demo: _Demo) -> list[Prompt]:
-    return prompts(demo.seed(3), NUM_EVAL_PROMPTS, held_out=True)
+    return prompts(demo.seed(3), demo.sizes.eval_prompts, held_out=True)
 
 
 def _votes(demo: _Demo, policy: Path) -> dict[str, str]:
     """The files of preferences that raters' votes amount to, by campaign."""
-    names = ("comparisons", "held-out")
-    files = {name: demo.out / "data" / f"{name}.jsonl" for name in names}
+    sizes, kind = demo.sizes, demo.options.raters
+    counts = {"comparisons": sizes.comparisons, "held-out": sizes.held_out}
+    files = {name: demo.out / "data" / f"{name}.jsonl" for name in counts}
     if not all(file.exists() for file in files.values()):
-        kind = demo.options.raters
         asks = [
-            Ask(name, _comparisons(demo, policy, name, count), OVERLAP[kind])
-            for name, count in zip(names, NUM_COMPARISONS[kind], strict=True)
+            Ask(name, _comparisons(demo, policy, name, count), sizes.overlap)
+            for name, count in counts.items()
         ]
         database = demo.out / "label.db"
         with demo.timed("label"):
