@@ -206,7 +206,9 @@ def open_run(path: str | Path, stage: str | Sequence[str] | None = None) -> Fini
         raise RunError(f"{folder}: the run never finished; run its stage again")
     wanted = (stage,) if isinstance(stage, str) else stage
     if wanted is not None and facts["stage"] not in wanted:
-        raise RunError(f"{folder} is a {facts['stage']} run; {_described(wanted)} is needed here")
+        raise RunError(
+            f"{folder} is {_described([facts['stage']])}; {_described(wanted)} is needed here"
+        )
     config = cast("Facts", yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")))
     return FinishedRun(folder, facts["stage"], config, facts)
 
@@ -228,6 +230,12 @@ def is_run(path: str | Path) -> bool:
     folder = Path(path)
     unfinished = folder.with_name(folder.name + _PARTIAL)
     return any((f / _FACTS).exists() for f in (folder, unfinished))
+
+
+def can_resume(path: str | Path) -> bool:
+    """Whether the run of this name died after a checkpoint."""
+    folder = Path(path)
+    return newest_checkpoint(folder.with_name(folder.name + _PARTIAL)) is not None
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
@@ -355,4 +363,4 @@ def _unfinished(partial: Path) -> str:
 def _described(wanted: Sequence[str]) -> str:
     if tuple(wanted) == POLICY_STAGES:
         return "a policy run (sft, dpo or ppo)"
-    return f"a {' or '.join(wanted)} run"
+    return f"{'an' if wanted[0] == 'sft' else 'a'} {' or '.join(wanted)} run"

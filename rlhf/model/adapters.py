@@ -99,6 +99,8 @@ def load_adapter(
     trainable = trainable and not config.is_prompt_learning
     with _or_model_error(str(folder)), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Found missing adapter keys")
+        # PEFT 0.21 reads AdaLoRA's pattern of kept ranks as if it were LoRA's pattern of ranks
+        warnings.filterwarnings("ignore", message="The following rank_pattern keys")
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), name, is_trainable=trainable)
             return model

@@ -142,6 +142,14 @@ class PPOTrainer(_BaseTrainer):
             )
             explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
             self._note(explained_variance=explained, kl_coef=self.kl_coef)
+            if args.kl_target is not None:
+                self.kl_coef = adapted_kl_coef(
+                    self.kl_coef,
+                    rollout.kl.mean().item(),
+                    target=args.kl_target,
+                    horizon=args.kl_horizon,
+                    num_responses=args.rollout_batch_size,
+                )
             for epoch in range(args.num_ppo_epochs):
                 yield from micro_batches(
                     rollout,
@@ -150,14 +158,6 @@ class PPOTrainer(_BaseTrainer):
                     micro_batch_size=args.per_device_train_batch_size,
                     order=_shuffled(args.rollout_batch_size, args.seed, number, epoch),
                     trains_policy=number >= args.value_warmup_steps,
-                )
-            if args.kl_target is not None:
-                self.kl_coef = adapted_kl_coef(
-                    self.kl_coef,
-                    rollout.kl.mean().item(),
-                    target=args.kl_target,
-                    horizon=args.kl_horizon,
-                    num_responses=args.rollout_batch_size,
                 )
 
     def _rows(self, number: int) -> list[dict[str, Any]]:

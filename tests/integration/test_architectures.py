@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from rlhf.config import DPOConfig, RewardConfig, SFTConfig
+from rlhf.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig
 from rlhf.model.load import BaseSpec, load_base
 from rlhf.model.scoring import hidden_states
 from rlhf.runs import open_run
-from rlhf.stages import dpo, reward, sft
+from rlhf.stages import dpo, ppo, reward, sft
 from tests import tiny
-from tests.stages import QLORA, config, watching
+from tests.stages import PPO, QLORA, config, watching
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,9 @@ def test_every_stage_trains_its_adapter_and_nothing_of_the_nf4_base(
         sft.run(config(SFTConfig, tmp_path / "sft", demonstrations, model=model))
         reward.run(config(RewardConfig, tmp_path / "reward", preferences, sft=policy))
         dpo.run(config(DPOConfig, tmp_path / "dpo", preferences, sft=policy))
-    assert len(seen) == 3
+        keys = PPO | {"policy": policy, "reward": str(tmp_path / "reward")}
+        ppo.run(config(PPOConfig, tmp_path / "ppo", preferences, **keys))
+    assert len(seen) == 4
     assert seen[0].quantized
     for stage in seen:
         assert stage.quantized == seen[0].quantized
@@ -48,7 +50,7 @@ def test_every_stage_trains_its_adapter_and_nothing_of_the_nf4_base(
         assert stage.before.items() <= seen[0].before.items()
         assert {t.dtype for t in stage.trained.values()} == {torch.float32}
     weights = [load_file(open_run(tmp_path / s).adapter / "adapter_model.safetensors")
-               for s in ("sft", "reward", "dpo")]  # fmt: skip
+               for s in ("sft", "reward", "dpo", "ppo")]  # fmt: skip
     for one in weights[1:]:
         assert one.keys() == weights[0].keys()
         assert all(not torch.equal(one[name], weights[0][name]) for name in one)

@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl.trainer.dpo_config import DPOConfig as DPOArguments
+from trl.trainer.sft_config import SFTConfig as SFTArguments
+
+from rlhf.config import SFTConfig
+from rlhf.errors import ConfigError
+from rlhf.runs import Run
+from rlhf.stages.training import training_arguments
+from tests.stages import config
+
+
+def arguments(
+    tmp_path: Path, *, kind: Any = SFTArguments, evaluates: bool = True, **keys: Any
+) -> Any:
+    made = config(SFTConfig, tmp_path / "out", tmp_path, model={"base": "base"}, **keys)
+    return training_arguments(
+        kind, made, Run(tmp_path, None, writes=True), evaluates=evaluates, bf16=False
+    )
+
+
+def test_every_shared_knob_reaches_the_trainer(tmp_path):
+    made = arguments(
+        tmp_path,
+        seed=7,
+        learning_rate=3e-4,
+        per_device_train_batch_size=3,
+        per_device_eval_batch_size=5,
+        gradient_accumulation_steps=2,
+        num_train_epochs=1.5,
+        max_steps=9,
+        warmup_steps=4,
+        lr_scheduler_type="cosine",
+        weight_decay=0.1,
+        max_grad_norm=0.5,
+        gradient_checkpointing=True,
+        eval_steps=3,
+        save_steps=6,
+        logging_steps=2,
+        report_to=["tensorboard"],
+    )
+    assert (made.seed, made.learning_rate, made.num_train_epochs) == (7, 3e-4, 1.5)
+    assert (made.per_device_train_batch_size, made.per_device_eval_batch_size) == (3, 5)
+    assert (made.gradient_accumulation_steps, made.max_steps, made.warmup_steps) == (2, 9, 4)
+    assert (made.lr_scheduler_type, made.weight_decay, made.max_grad_norm) == ("cosine", 0.1, 0.5)
+    assert made.gradient_checkpointing is True
+    assert (made.eval_steps, made.save_steps, made.logging_steps) == (3, 6, 2)
+    assert made.report_to == ["tensorboard"]
+    assert made.output_dir == str(tmp_path / "checkpoints")
+
+
+def test_a_key_under_trainer_is_a_field_of_the_trainers_own_arguments(tmp_path):
+    assert arguments(tmp_path, trainer={"adam_beta2": 0.95}).adam_beta2 == 0.95
+    assert arguments(tmp_path, trainer={"ld_alpha": 0.5}, kind=DPOArguments).ld_alpha == 0.5
+
+
+@pytest.mark.parametrize(
+    ("trainer", "sentence"),
+    [
+        ({"adam_beta": 0.9}, r"unknown key `trainer\.adam_beta`; did you mean `adam_beta[12]`\?"),
+        ({"xyzzy": 1}, r"unknown key `trainer\.xyzzy`; see the fields of SFTConfig"),
+        ({"adam_beta1": "high"}, r"`trainer\.adam_beta1`: .*number.*, not 'high'"),
+        ({"learning_rate": 1.0}, r"trainer\.learning_rate: the stage sets it"),
+        ({"bf16": True}, r"trainer\.bf16: the stage sets it"),
+        ({"optim": "adam_who"}, "adam_who"),
+    ],
+)
+def test_a_bad_key_under_trainer_is_named(tmp_path, trainer, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        arguments(tmp_path, trainer=trainer)
+
+
+def test_early_stopping_without_anything_to_evaluate_on_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs something to evaluate on"):
+        arguments(tmp_path, evaluates=False, early_stopping_patience=2)
+
+
+def test_without_evaluation_data_nothing_is_evaluated(tmp_path):
+    assert arguments(tmp_path, evaluates=False).eval_strategy == "no"
