@@ -17,16 +17,24 @@ from rlhf.errors import ConfigError, RunError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
-from rlhf.runs import is_run, newest_checkpoint
+from rlhf.runs import is_run, newest_checkpoint, open_run
 from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
-from rlhf.stages import dpo, ppo, reward, sft
-from rlhf.stages.demo_figures import Figures, policy_table, reward_audit, reward_lines, standings
+from rlhf.stages import compare, dpo, ppo, reward, sft
+from rlhf.stages.demo_figures import (
+    Figures,
+    constant_reply,
+    policy_table,
+    reward_audit,
+    reward_lines,
+    standings,
+)
 from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "demo"
+POLICIES = ("sft", "dpo", "ppo")
 MAX_NEW_TOKENS = 64
 
 R = TypeVar("R", bound=Record)
@@ -45,8 +53,12 @@ class Sizes:
     """Votes on each comparison."""
     prompts: int = 2000
     """What PPO answers."""
-    eval_prompts: int = 400
+    rollouts: int = 40
+    """Rollouts of PPO."""
+    eval_prompts: int = 300
     """Held-out prompts on which policies are compared."""
+    samples: int = 4
+    """Responses of each policy to each of them."""
 
 
 FOR_PEOPLE = Sizes(comparisons=150, held_out=50, overlap=1)
@@ -83,6 +95,10 @@ class _Demo:
     @property
     def sizes(self) -> Sizes:
         return self.options.sizes or (FOR_PEOPLE if self.options.raters == "human" else Sizes())
+
+    @property
+    def database(self) -> Path:
+        return self.out / "label.db"
 
     def seed(self, part: int) -> int:
         """A seed of its own for each set of prompts."""
@@ -145,29 +161,53 @@ def run(options: DemoOptions, tell: Tell) -> Path:
     return options.out
 
 
+def _compare(demo: _Demo) -> Path:
+    """The report: every policy on held-out prompts, judged by the gold score."""
+    out = demo.out / "compare"
+    if not is_run(out):
+        compare.run(
+            compare.CompareOptions(
+                policies=[str(demo.out / name) for name in POLICIES],
+                prompts=str(demo.out / "data" / "held-out-prompts.jsonl"),
+                out=str(out),
+                judge="rlhf.sandbox.gold:gold_scores",
+                num_samples=demo.sizes.samples,
+                max_new_tokens=MAX_NEW_TOKENS,
+                seed=demo.options.seed,
+            )
+        )
+    return out
+
+
 def _figures(demo: _Demo, votes: dict[str, str]) -> Figures:
-    """Every policy on held-out prompts, and the reward model on held-out comparisons."""
+    """Every way of answering, and the reward model on held-out comparisons."""
+    cases = compare.read_cases(open_run(_compare(demo)))
     train, pairs = (_read(Path(votes[name]), Preference) for name in ("comparisons", "held-out"))
-    runs = [demo.out / name for name in ("sft", "dpo", "ppo")]
-    sampling = Sampling(MAX_NEW_TOKENS, seed=demo.seed(7))
-    candidates = [pair.chosen for pair in train]
+    constant = constant_reply(cases, [pair.chosen for pair in train])
     return Figures(
-        num_prompts=demo.sizes.eval_prompts,
-        standings=standings(runs, _eval_prompts(demo), sampling, candidates),
+        num_prompts=len({case.prompt.id for case in cases}),
+        num_samples=demo.sizes.samples,
+        standings=standings(cases, POLICIES, constant, demo.sizes.samples),
         ceiling=ceiling(pairs),
         audit=reward_audit(demo.out / "reward", pairs, train),
     )
 
 
 def _report(demo: _Demo, found: Figures) -> None:
-    """Print the tables, and keep them."""
+    """Tell the tables, and keep them."""
     (demo.out / "figures.json").write_text(json.dumps(found.to_json(), indent=2) + "\n")
-    total = sum(demo.seconds.values())
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
-    text = "\n\n".join([policy_table(found), reward_lines(found), f"{times}; in all {total:.0f} s"])
-    (demo.out / "README.md").write_text(f"# The demo's result\n\n{text}\n", encoding="utf-8")
-    demo.tell(text)
-    demo.tell(f"the labelling app with these votes: rlhf label serve --db {demo.out / 'label.db'}")
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
+    text = "\n\n".join(
+        [
+            policy_table(found),
+            reward_lines(found),
+            f"Time: {took}; in all {sum(demo.seconds.values()):.0f} s.",
+            f"Side by side: {open_run(demo.out / 'compare').comparison}",
+            f"The labelling app with these votes: rlhf label serve --db {demo.database}",
+        ]
+    )
+    (demo.out / "README.md").write_text(f"# What the demo found\n\n{text}\n", encoding="utf-8")
+    demo.tell(f"\n{text}")
 
 
 def _start(options: DemoOptions, tell: Tell) -> _Demo:
@@ -210,12 +250,11 @@ def _votes(demo: _Demo, policy: Path) -> dict[str, str]:
             Ask(name, _comparisons(demo, policy, name, count), sizes.overlap)
             for name, count in counts.items()
         ]
-        database = demo.out / "label.db"
         with demo.timed("label"):
             if kind == "simulated":
-                settled = simulated_votes(database, asks, demo.options.seed)
+                settled = simulated_votes(demo.database, asks, demo.options.seed)
             else:
-                settled = human_votes(database, asks, demo.options.port, demo.tell)
+                settled = human_votes(demo.database, asks, demo.options.port, demo.tell)
         for name, found in settled.items():
             _write(files[name], found)
     return {name: str(file) for name, file in files.items()}
