@@ -1,9 +1,11 @@
 """Bases in memory, each shared by the adapters of several finished runs."""
 
+import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -15,15 +17,27 @@ from rlhf.model.scoring import Sequences, sequences
 from rlhf.model.start import Start
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Actor:
-    """A model and which of its adapters acts; None is the bare base."""
+@dataclass(slots=True, eq=False)
+class Base:
+    """A base in memory. The first adapter wraps it, for those who used it bare as well."""
 
     model: PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Actor:
+    """A base and which of its adapters acts; None is the bare base."""
+
+    base: Base
     adapter: str | None
     tokenizer: PreTrainedTokenizerFast
     lock: threading.RLock
     """One adapter is active at a time, so whoever shares the base takes turns."""
+
+    @property
+    def model(self) -> PreTrainedModel | PeftModel:
+        """The base as it is now, with every adapter that anybody put on it."""
+        return self.base.model
 
     @property
     def learns_prompt(self) -> bool:
@@ -33,6 +47,16 @@ class Actor:
             and self.adapter is not None
             and self.model.peft_config[self.adapter].is_prompt_learning
         )
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that the model was built for, a learned prefix left out."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        virtual = 0
+        if self.learns_prompt:
+            assert isinstance(self.model, PeftModel)
+            virtual = cast("Any", self.model.peft_config[str(self.adapter)]).num_virtual_tokens
+        return (limit if isinstance(limit, int) else sys.maxsize) - virtual
 
     @contextmanager
     def acting(self) -> Generator[PreTrainedModel | PeftModel]:
@@ -60,8 +84,8 @@ class Actor:
 class Bases:
     """Bases that are in memory, each with the adapters that were asked for."""
 
-    _models: dict[tuple[str, BaseSpec, str], PreTrainedModel | PeftModel] = field(
-        default_factory=dict[tuple[str, BaseSpec, str], "PreTrainedModel | PeftModel"]
+    _bases: dict[tuple[str, BaseSpec, str], Base] = field(
+        default_factory=dict[tuple[str, BaseSpec, str], Base]
     )
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -75,15 +99,14 @@ class Bases:
             kind = str(PeftConfig.from_pretrained(str(start.adapter)).peft_type)
         tokenizer = load_tokenizer(start.tokenizer)
         spec, print_ = start.spec, start.fingerprint
-        loaded = [key for key in self._models if key[:2] == (print_, spec)]
+        loaded = [key for key in self._bases if key[:2] == (print_, spec)]
         key = next((k for k in loaded if k[2] in ("", kind) or not kind), (print_, spec, kind))
-        model = self._models.pop(key, None)
-        if model is None:
-            model = load_base(spec)
+        base = self._bases.pop(key, None) or Base(load_base(spec))
         name = None
         if start.adapter is not None:
             name = f"at_{abs(hash(str(start.adapter.resolve())))}"
-            if not isinstance(model, PeftModel) or name not in model.peft_config:
-                model = load_adapter(model, start.adapter, name, trainable=False)
-        self._models[print_, spec, key[2] or kind] = model.eval()
-        return Actor(model, name, tokenizer, self._lock)
+            if not isinstance(base.model, PeftModel) or name not in base.model.peft_config:
+                base.model = load_adapter(base.model, start.adapter, name, trainable=False)
+        base.model.eval()
+        self._bases[print_, spec, key[2] or kind] = base
+        return Actor(base, name, tokenizer, self._lock)
