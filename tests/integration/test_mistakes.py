@@ -263,7 +263,9 @@ def test_a_label_database_that_is_locked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     path = new_database(tmp_path / "label.db")
-    monkeypatch.setitem(Store.__init__.__kwdefaults__, "patience", 0.1)
+    defaults = Store.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "patience", 0.1)
     capsys.readouterr()
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -19,6 +19,7 @@ ROWS = [
     {"rlhf.plain"},
     {"rlhf.config"},
     {"rlhf.disk", "rlhf.provenance", "rlhf.manual"},
+    {"rlhf.folders"},
     {"rlhf.runs", "rlhf.ppo.objectives"},
     {"rlhf.chat"},
     {"rlhf.data", "rlhf.model"},
