@@ -1,7 +1,7 @@
 """Run folders: what a stage leaves on disk, written atomically and never half-finished.
 
-A stage works in ``<out>.partial/``, which becomes ``<out>/`` in one rename when it ends well. File
-names inside a run folder are known here and nowhere else.
+A stage works in ``<out>.partial/``, which becomes ``<out>/`` in one rename when it ends well. Names
+of files in it are known here and in :mod:`rlhf.folders`, and nowhere else.
 """
 
 import json
