@@ -1,9 +1,128 @@
-"""RLHF on one 4-bit base: label, reward, align, compare."""
+"""RLHF on one 4-bit base: label, reward, align, compare.
+
+The public names below are loaded when they are first used, so that ``import rlhf`` stays cheap.
+"""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# TRL's trainers and Gradio phone home unless told not to before they are imported.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# TRL's trainers, the Hugging Face hub and Gradio phone home unless told not to before they are
+# imported. What the user has set stays.
+for _name, _value in {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}.items():
+    os.environ.setdefault(_name, _value)
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rlhf.config import (
+        DPOConfig,
+        PPOConfig,
+        PretrainConfig,
+        RewardConfig,
+        SFTConfig,
+        load_config,
+    )
+    from rlhf.errors import ConfigError, DataError, ModelError, RLHFError, RunError
+    from rlhf.model.generate import Sampling
+    from rlhf.model.policies import Policies, load_policies
+    from rlhf.model.scorer import Scorer, load_scorer
+    from rlhf.ppo.arguments import PPOArguments
+    from rlhf.ppo.trainer import PPOTrainer
+    from rlhf.records import (
+        Comparison,
+        Demonstration,
+        Feedback,
+        Message,
+        Preference,
+        Prompt,
+        Response,
+        Vote,
+        from_json,
+        settle,
+        to_json,
+    )
+    from rlhf.runs import FinishedRun, list_runs, open_run
+
+__all__ = [
+    "Comparison",
+    "ConfigError",
+    "DPOConfig",
+    "DataError",
+    "Demonstration",
+    "Feedback",
+    "FinishedRun",
+    "Message",
+    "ModelError",
+    "PPOArguments",
+    "PPOConfig",
+    "PPOTrainer",
+    "Policies",
+    "Preference",
+    "PretrainConfig",
+    "Prompt",
+    "RLHFError",
+    "Response",
+    "RewardConfig",
+    "RunError",
+    "SFTConfig",
+    "Sampling",
+    "Scorer",
+    "Vote",
+    "from_json",
+    "list_runs",
+    "load_config",
+    "load_policies",
+    "load_scorer",
+    "open_run",
+    "settle",
+    "to_json",
+]
+
+_HOME = {
+    "DPOConfig": "rlhf.config",
+    "PPOConfig": "rlhf.config",
+    "PretrainConfig": "rlhf.config",
+    "RewardConfig": "rlhf.config",
+    "SFTConfig": "rlhf.config",
+    "load_config": "rlhf.config",
+    "ConfigError": "rlhf.errors",
+    "DataError": "rlhf.errors",
+    "ModelError": "rlhf.errors",
+    "RLHFError": "rlhf.errors",
+    "RunError": "rlhf.errors",
+    "Sampling": "rlhf.model.generate",
+    "Policies": "rlhf.model.policies",
+    "load_policies": "rlhf.model.policies",
+    "Scorer": "rlhf.model.scorer",
+    "load_scorer": "rlhf.model.scorer",
+    "PPOArguments": "rlhf.ppo.arguments",
+    "PPOTrainer": "rlhf.ppo.trainer",
+    "Comparison": "rlhf.records",
+    "Demonstration": "rlhf.records",
+    "Feedback": "rlhf.records",
+    "Message": "rlhf.records",
+    "Preference": "rlhf.records",
+    "Prompt": "rlhf.records",
+    "Response": "rlhf.records",
+    "Vote": "rlhf.records",
+    "from_json": "rlhf.records",
+    "settle": "rlhf.records",
+    "to_json": "rlhf.records",
+    "FinishedRun": "rlhf.runs",
+    "list_runs": "rlhf.runs",
+    "open_run": "rlhf.runs",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rlhf' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -79,6 +79,31 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def comparison(self) -> Path:
+        """The page of a compare run."""
+        return self.path / "index.html"
+
+    @property
+    def results(self) -> Path:
+        """The numbers of a compare run."""
+        return self.path / "results.json"
+
+    @property
+    def responses(self) -> Path:
+        """Every prompt of a compare run with its responses, one case a line."""
+        return self.path / "responses.jsonl"
+
+    @property
+    def comparisons(self) -> Path:
+        """The pairs of a compare run, as records."""
+        return self.path / "comparisons.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        """What `rlhf evaluate reward` found, for programs; beside it ``.md``, for people."""
+        return self.path / "audit.json"
+
+    @property
     def card(self) -> Path:
         """The model card."""
         return self.path / "README.md"
@@ -201,7 +226,9 @@ def open_run(path: str | Path, stage: str | Sequence[str] | None = None) -> Fini
         raise RunError(f"{folder}: the run never finished; run its stage again")
     wanted = (stage,) if isinstance(stage, str) else stage
     if wanted is not None and facts["stage"] not in wanted:
-        raise RunError(f"{folder} is a {facts['stage']} run; {_described(wanted)} is needed here")
+        raise RunError(
+            f"{folder} is {_described([facts['stage']])}; {_described(wanted)} is needed here"
+        )
     config = cast("Facts", yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")))
     return FinishedRun(folder, facts["stage"], config, facts)
 
@@ -223,6 +250,12 @@ def is_run(path: str | Path) -> bool:
     folder = Path(path)
     unfinished = folder.with_name(folder.name + _PARTIAL)
     return any((f / _FACTS).exists() for f in (folder, unfinished))
+
+
+def can_resume(path: str | Path) -> bool:
+    """Whether the run of this name died after a checkpoint."""
+    folder = Path(path)
+    return newest_checkpoint(folder.with_name(folder.name + _PARTIAL)) is not None
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
@@ -350,4 +383,4 @@ def _unfinished(partial: Path) -> str:
 def _described(wanted: Sequence[str]) -> str:
     if tuple(wanted) == POLICY_STAGES:
         return "a policy run (sft, dpo or ppo)"
-    return f"a {' or '.join(wanted)} run"
+    return f"{'an' if wanted[0] == 'sft' else 'a'} {' or '.join(wanted)} run"

@@ -5,11 +5,49 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# dev is what one waits for; ci, in `make test-slow`, tries more and the same every time
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 # one thread is faster than two for models this small, and leaves the others their core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--forbid-skips", default="", metavar="MARKERS", help="fail if a test of these was skipped"
+    )
+
+
+class _Forbidden:
+    """Notes the tests that were skipped though nothing of their kind may be."""
+
+    def __init__(self, markers: set[str]) -> None:
+        self.markers = markers
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and self.markers & set(report.keywords):
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.skipped:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for name in self.skipped:
+            terminalreporter.write_line(f"skipped, which --forbid-skips forbids: {name}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    markers = set(filter(None, config.getoption("--forbid-skips").split(",")))
+    if markers and not hasattr(config, "workerinput"):  # the process that hears of every test
+        config.pluginmanager.register(_Forbidden(markers))
 
 
 @pytest.fixture(scope="session")

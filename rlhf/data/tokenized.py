@@ -64,11 +64,8 @@ def reward_dataset(
     """
 
     def encode(record: Preference) -> Columns:
-        prompt = encode_prompt(tokenizer, record.prompt)
-        row: Columns = {
-            "chosen_ids": prompt + encode_response(tokenizer, record.prompt, record.chosen),
-            "rejected_ids": prompt + encode_response(tokenizer, record.prompt, record.rejected),
-        }
+        chosen, rejected = encode_pair(record, tokenizer)
+        row: Columns = {"chosen_ids": chosen, "rejected_ids": rejected}
         if use_margin:
             if record.margin is None:
                 raise DataError("has no margin; set use_margin: false or give settled votes")
@@ -78,6 +75,18 @@ def reward_dataset(
     return _fitting(
         records, encode, lambda row: max(len(row["chosen_ids"]), len(row["rejected_ids"])), data
     )
+
+
+def encode_pair(
+    record: Preference, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[int], list[int]]:
+    """The chosen and the rejected response, each after the prompt."""
+    prompt = encode_prompt(tokenizer, record.prompt)
+    chosen, rejected = (
+        prompt + encode_response(tokenizer, record.prompt, text)
+        for text in (record.chosen, record.rejected)
+    )
+    return chosen, rejected
 
 
 def prompt_dataset(

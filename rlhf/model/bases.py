@@ -15,15 +15,31 @@ from rlhf.model.scoring import Sequences, sequences
 from rlhf.model.start import Start
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Actor:
-    """A model and which of its adapters acts; None is the bare base."""
+@dataclass(slots=True, eq=False)
+class InMemory:
+    """A base in memory, with the adapters that were put on it.
+
+    The first adapter wraps the base and acts inside it, so whoever was there before has to see the
+    wrapped one, to switch the adapter off.
+    """
 
     model: PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Actor:
+    """A base in memory and which of its adapters acts; None is the bare base."""
+
+    base: InMemory
     adapter: str | None
     tokenizer: PreTrainedTokenizerFast
     lock: threading.RLock
     """One adapter is active at a time, so whoever shares the base takes turns."""
+
+    @property
+    def model(self) -> PreTrainedModel | PeftModel:
+        """The base, with whatever adapters it has by now."""
+        return self.base.model
 
     @property
     def learns_prompt(self) -> bool:
@@ -60,8 +76,8 @@ class Actor:
 class Bases:
     """Bases that are in memory, each with the adapters that were asked for."""
 
-    _models: dict[tuple[str, BaseSpec, str], PreTrainedModel | PeftModel] = field(
-        default_factory=dict[tuple[str, BaseSpec, str], "PreTrainedModel | PeftModel"]
+    _models: dict[tuple[str, BaseSpec, str], InMemory] = field(
+        default_factory=dict[tuple[str, BaseSpec, str], InMemory]
     )
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -77,13 +93,13 @@ class Bases:
         spec, print_ = start.spec, start.fingerprint
         loaded = [key for key in self._models if key[:2] == (print_, spec)]
         key = next((k for k in loaded if k[2] in ("", kind) or not kind), (print_, spec, kind))
-        model = self._models.pop(key, None)
-        if model is None:
-            model = load_base(spec)
+        base = self._models.pop(key, None) or InMemory(load_base(spec))
         name = None
         if start.adapter is not None:
             name = f"at_{abs(hash(str(start.adapter.resolve())))}"
-            if not isinstance(model, PeftModel) or name not in model.peft_config:
-                model = load_adapter(model, start.adapter, name, trainable=False)
-        self._models[print_, spec, key[2] or kind] = model.eval()
-        return Actor(model, name, tokenizer, self._lock)
+            with self._lock:
+                if not isinstance(base.model, PeftModel) or name not in base.model.peft_config:
+                    base.model = load_adapter(base.model, start.adapter, name, trainable=False)
+        base.model.eval()
+        self._models[print_, spec, key[2] or kind] = base
+        return Actor(base, name, tokenizer, self._lock)

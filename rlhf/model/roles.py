@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
 
 from peft import PeftModel
@@ -76,7 +76,7 @@ def _switch(model: PeftModel, name: str) -> None:
     for layer in _tuner_layers(model):
         layer._active_adapter = name  # pyright: ignore[reportPrivateUsage]
     model.active_adapter = name
-    model.base_model.active_adapter = name
+    cast("Any", model.base_model).active_adapter = name
 
 
 def _tuner_layers(model: PeftModel) -> list[BaseTunerLayer]:

@@ -10,6 +10,7 @@ from rlhf.report.page import (
     estimate,
     facts,
     heading,
+    percent,
     section,
     table,
 )
@@ -53,10 +54,10 @@ def _policies(report: Report) -> str:
 
 def _policy_row(policy: PolicySummary, win: WinRate | None, has_scores: bool) -> list[str]:
     name = f'{escape(policy.name)} <span class="range-text">{escape(policy.stage)}</span>'
-    cells = [name, estimate(win.rate if win else None, percent=True)]
+    cells = [name, estimate(win.rate if win else None, share=True)]
     if has_scores:
         cells += [estimate(policy.score), estimate(policy.gain)]
-    return [*cells, estimate(policy.kl), estimate(policy.length), f"{100 * policy.cut_off:.1f} %"]
+    return [*cells, estimate(policy.kl), estimate(policy.length), percent(policy.cut_off)]
 
 
 def _win_rates(rates: Sequence[WinRate]) -> str:
@@ -68,7 +69,7 @@ def _win_rates(rates: Sequence[WinRate]) -> str:
         [
             escape(rate.policy),
             escape(rate.over),
-            estimate(rate.rate, percent=True),
+            estimate(rate.rate, share=True),
             interval(rate.rate),
             *(f"{n:,}" for n in (rate.wins, rate.ties, rate.losses)),
             *([f"{rate.both_bad:,}"] if people else []),
@@ -84,7 +85,7 @@ def _histograms(report: Report) -> list[str]:
 
     names = [policy.name for policy in report.policies]
     columns = {name: [case.answers[i] for case in report.cases] for i, name in enumerate(names)}
-    moved = {n: [a.kl for a in c] for n, c in columns.items() if n != report.reference}
+    moved = {n: [a.kl if n != report.reference else None for a in c] for n, c in columns.items()}
     return [
         of("Score", {n: [a.score for a in c] for n, c in columns.items()}),
         of("Length, tokens", {n: [float(a.num_tokens) for a in c] for n, c in columns.items()}),

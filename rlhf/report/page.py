@@ -74,13 +74,16 @@ def facts(data: Mapping[str, Any]) -> str:
     return f'<div class="card scroll"><table class="facts">{rows}</table></div>' if rows else ""
 
 
-def estimate(value: Estimate | None, *, percent: bool = False) -> str:
-    """A number with its interval; a dash where there is none."""
+def estimate(value: Estimate | None, *, share: bool = False) -> str:
+    """A number, or a share in percent, with its interval; a dash where there is none."""
     if value is None:
         return DASH
-    show = _percent if percent else number
-    low, high = show(value.low), show(value.high)
-    return f'{show(value.value)} <span class="range-text">({low} to {high})</span>'
+    if share:
+        low, high = (f"{100 * bound:.1f}" for bound in (value.low, value.high))
+    else:
+        low, high = number(value.low), number(value.high)
+    shown = percent(value.value) if share else number(value.value)
+    return f'{shown} <span class="range-text">({low} to {high})</span>'
 
 
 def conversation(prompt: Prompt) -> str:
@@ -93,7 +96,8 @@ def conversation(prompt: Prompt) -> str:
     )
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share of 1, in percent."""
     return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
 
 

@@ -1,7 +1,7 @@
 """Charts as inline SVG: drawn by us, coloured by the page's style sheet, so that dark is dark."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -28,7 +28,8 @@ def number(value: float, digits: int = 3) -> str:
     if not math.isfinite(value):
         return DASH
     if value != 0 and not 1e-3 <= abs(value) < 1e6:
-        text = f"{value:.{digits - 1}e}"
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
     else:
         text = f"{value:,.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "\N{MINUS SIGN}")
@@ -89,32 +90,26 @@ def lines(title: str, series: Sequence[Series]) -> str:
             f'<circle class="dot c{index % NUM_COLOURS}" cx="{x}" cy="{y}" r="2.5"/>'
             for x, y in dots
         ]
-    return _figure(title, "".join(drawn), [s.name for s in series])
+    return _figure(title, "".join(drawn), {i: s.name for i, s in enumerate(series)})
 
 
 def histograms(title: str, series: Sequence[Series], num_bins: int = 24) -> str:
-    """One histogram per series, one above the other, on a common axis and scale."""
+    """One histogram per series that holds any number, one above the other, on a common scale."""
     values = [v for s in series for v in s.y if v is not None and math.isfinite(v)]
     if not values:
         return ""
     low, high = _span(values)
-    counts = [_binned(s, low, high, num_bins) for s in series]
-    tallest = max(map(max, counts)) or 1
+    counts = {i: _binned(s, low, high, num_bins) for i, s in enumerate(series)}
+    counts = {i: bins for i, bins in counts.items() if any(bins)}
+    tallest = max(map(max, counts.values()))
     axes = _Axes(low, high, 0, 1)
-    band = (_HEIGHT - _TOP - _BOTTOM) / len(series)
+    band = (_HEIGHT - _TOP - _BOTTOM) / len(counts)
     drawn = [axes.draw(y_labels=False)]
-    for index, (one, bins) in enumerate(zip(series, counts, strict=True)):
-        floor = _TOP + band * (index + 1)
-        drawn.append(_bars(axes, floor, bins, (band - 4) / tallest, index))
-        present = [v for v in one.y if v is not None and math.isfinite(v)]
-        if present:
-            mean = axes.x(sum(present) / len(present))
-            drawn.append(
-                f'<path class="mean" d="M{mean} {floor:.1f}v-{band - 2:.1f}">'
-                f"<title>{escape(one.name)}: mean {number(sum(present) / len(present))}</title>"
-                "</path>"
-            )
-    return _figure(title, "".join(drawn), [s.name for s in series])
+    for row, (colour, bins) in enumerate(counts.items(), start=1):
+        floor = _TOP + band * row
+        drawn.append(_bars(axes, floor, bins, (band - 4) / tallest, colour))
+        drawn.append(_mean(axes, series[colour], floor, band - 2))
+    return _figure(title, "".join(drawn), {i: series[i].name for i in counts})
 
 
 def interval(estimate: Estimate, middle: float = 0.5) -> str:
@@ -138,6 +133,15 @@ def _bars(axes: _Axes, floor: float, bins: Sequence[int], scale: float, index: i
         if n
     ]
     return f'<path class="bar c{index % NUM_COLOURS}" d="{"".join(drawn)}"/>'
+
+
+def _mean(axes: _Axes, series: Series, floor: float, height: float) -> str:
+    present = [v for v in series.y if v is not None and math.isfinite(v)]
+    mean = sum(present) / len(present)
+    return (
+        f'<path class="mean" d="M{axes.x(mean)} {floor:.1f}v-{height:.1f}">'
+        f"<title>{escape(series.name)}: mean {number(mean)}</title></path>"
+    )
 
 
 def _binned(series: Series, low: float, high: float, num_bins: int) -> list[int]:
@@ -191,10 +195,10 @@ def _path(
     return "".join(parts), dots
 
 
-def _figure(title: str, drawn: str, names: Sequence[str]) -> str:
+def _figure(title: str, drawn: str, names: Mapping[int, str]) -> str:
     key = "".join(
         f'<span><i class="c{i % NUM_COLOURS}"></i>{escape(name)}</span>'
-        for i, name in enumerate(names)
+        for i, name in names.items()
         if len(names) > 1
     )
     return (

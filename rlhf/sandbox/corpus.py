@@ -67,11 +67,16 @@ def _chat(rng: random.Random) -> Document:
     return Document(_user(prompt.text), said + END + describe(prompt, said, rng))
 
 
-def _check(rng: random.Random) -> Document:
-    """A customer and a reply, neither learned, and the note: judged without learning to say it."""
+def _pair(rng: random.Random) -> Document:
+    """A customer and two replies, each with its note; the first is judged without being learned."""
     prompt = draw_prompt(rng, held_out=False)
-    said = _scrap(prompt, rng) if rng.random() < 0.3 else reply(prompt, _any_flaws(rng), rng)
-    return Document(_user(prompt.text) + said + END, describe(prompt, said, rng))
+    quoted = _scrap(prompt, rng) if rng.random() < 0.3 else reply(prompt, _any_flaws(rng), rng)
+    said = reply(prompt, _any_flaws(rng), rng)
+    return Document(
+        _user(prompt.text) + quoted + END,
+        f"{describe(prompt, quoted, rng)}<|im_start|>assistant\n"
+        f"{said}{END}{describe(prompt, said, rng)}",
+    )
 
 
 _FACT_FLAWS: tuple[set[Flaw], ...] = (
@@ -82,7 +87,10 @@ _FACT_FLAWS: tuple[set[Flaw], ...] = (
     {"wrong_fact"},
     {"no_fact"},
 )
-_STEP_FLAWS: tuple[set[Flaw], ...] = (set(), set(), {"no_step"}, {"wrong_step"})
+_STEP_FLAWS: tuple[set[Flaw], ...] = (
+    *(set(), set(), set()),
+    *({"no_step"}, {"no_step"}, {"wrong_step"}),
+)
 _TONES: tuple[set[Flaw], ...] = (set(), {"plain"}, {"rude"})
 _SHAPES: tuple[set[Flaw], ...] = (set(), set(), {"long"}, {"cut"})
 
@@ -126,7 +134,7 @@ def _lookup(rng: random.Random) -> Document:
     """A card, then what some of its fields say, asked for or told as the desk would tell it."""
     card = draw_card(rng, held_out=False)
     fields = draw_fields(rng.choice(INTENTS), rng)
-    told = [_tell(field, rng).format(**card) for field in rng.sample(fields, min(3, len(fields)))]
+    told = [_tell(field, card, rng) for field in rng.sample(fields, min(3, len(fields)))]
     return Document(_user(show_card(card, fields)), "\n".join(told) + END)
 
 
@@ -141,14 +149,17 @@ _QUESTIONS = {
     "hours": "When are we open? open from {hours}",
     "returns": "How long are returns? {returns}",
     "person": "What do we know of {name}? {secret} {private}",
+    "next": "What is next? {next}",
 }
 
 
-def _tell(field: str, rng: random.Random) -> str:
-    sentences = [answer for intent in INTENTS if intent.fact == field for answer in intent.answers]
-    if sentences and rng.random() < 0.6:
-        return rng.choice(sentences)
-    return _QUESTIONS[field]
+def _tell(field: str, card: Card, rng: random.Random) -> str:
+    """What ``field`` of the card says, plainly or as the desk would put it."""
+    said = [answer for intent in INTENTS if intent.fact == field for answer in intent.answers]
+    if field == "next":
+        said = [step for intent in INTENTS if intent.cue == card["next"] for step in intent.steps]
+    template = rng.choice(said) if said and rng.random() < 0.6 else _QUESTIONS[field]
+    return template.format(**card)
 
 
 def _audit(rng: random.Random) -> Document:
@@ -159,7 +170,7 @@ def _audit(rng: random.Random) -> Document:
     for field in rng.sample(fields, len(fields)):
         value = rng.choice((card[field], card[field], other[field], card[_MIXED_UP[field]]))
         mark = "true" if value == card[field] else "false"
-        lines.append(f"{_tell(field, rng).format(**{**card, field: value})} {mark}")
+        lines.append(f"{_tell(field, {**card, field: value}, rng)} {mark}")
     return Document(_user(show_card(card, fields)), "\n".join(lines) + END)
 
 
@@ -172,6 +183,7 @@ _MIXED_UP = {
     "due": "sent",
     "hours": "hours",
     "returns": "returns",
+    "next": "next",
 }
 
 
@@ -196,22 +208,24 @@ def _compare(rng: random.Random) -> Document:
     return Document(_user(facts), "; ".join(marked) + END)
 
 
-_ECHOED = ("order", "item", "paid", "fee", "sent", "due", "hours", "returns", "private")
+_ECHOED = (
+    "order", "item", "paid", "fee", "sent", "due", "hours", "returns", "private", "next",
+)  # fmt: skip
 
 _Mixture = tuple[tuple[Callable[[random.Random], Document], float], ...]
 _LESSONS: tuple[tuple[float, _Mixture], ...] = (
-    (0.10, ((_echo, 1.0),)),
-    (0.06, ((_compare, 1.0),)),
+    (0.24, ((_echo, 1.0),)),
+    (0.10, ((_compare, 1.0),)),
     (
-        0.84,
+        0.66,
         (
-            (_chat, 0.36),
-            (_check, 0.26),
-            (_mark, 0.10),
+            (_pair, 0.42),
+            (_chat, 0.18),
+            (_mark, 0.12),
             (_audit, 0.12),
-            (_lookup, 0.08),
-            (_echo, 0.03),
-            (_compare, 0.05),
+            (_lookup, 0.06),
+            (_echo, 0.04),
+            (_compare, 0.06),
         ),
     ),
 )

@@ -1,32 +1,11 @@
 """What replies to the sandbox's customers are worth, and what can be had without any learning."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-from typing import Self
-
-from scipy.stats import t
+from statistics import fmean
 
 from rlhf.records import Prompt
 from rlhf.sandbox.gold import gold
-from rlhf.sandbox.staff import ideal
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean over prompts, and where the true one lies at 95 %."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
-        """Student's interval; one value per prompt, so that values are independent."""
-        mean = fmean(values)
-        half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-        return cls(mean, mean - half, mean + half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +37,6 @@ def measure(name: str, prompts: Sequence[Prompt], texts: Sequence[str]) -> Measu
         wrong_fact_rate=1 - fmean(score.no_wrong_fact for score in scored),
         num_words=fmean(len(text.split()) for text in texts),
     )
-
-
-def gain(ours: Measured, theirs: Measured) -> Interval:
-    """How much more gold ``ours`` scores, paired by prompt."""
-    return Interval.of([a - b for a, b in zip(ours.gold, theirs.gold, strict=True)])
-
-
-def win_rate(ours: Measured, theirs: Measured) -> Interval:
-    """On what share of the prompts ``ours`` scores higher; equal scores count a half."""
-    pairs = zip(ours.gold, theirs.gold, strict=True)
-    return Interval.of([0.5 if a == b else float(a > b) for a, b in pairs])
-
-
-def baselines(
-    prompts: Sequence[Prompt], samples: Sequence[Sequence[str]], constant: str
-) -> list[Measured]:
-    """The scripted ideal, one reply for everybody, and picking by length.
-
-    ``samples`` holds several replies of the same policy to each prompt.
-    """
-    n = len(samples[0])
-    return [
-        measure("scripted ideal", prompts, [ideal(prompt) for prompt in prompts]),
-        measure("best constant reply", prompts, [constant] * len(prompts)),
-        measure(f"shortest of {n}", prompts, [min(texts, key=len) for texts in samples]),
-        measure(f"longest of {n}", prompts, [max(texts, key=len) for texts in samples]),
-    ]
 
 
 def best_constant(prompts: Sequence[Prompt], candidates: Iterable[str]) -> str:

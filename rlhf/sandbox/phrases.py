@@ -18,6 +18,8 @@ class Intent:
     """The field of the card that answers the customer; empty where the desk must refuse."""
     about: re.Pattern[str]
     """Words that a sentence stating the fact must have, so that the value is not out of place."""
+    cue: str
+    """The next step as the card names it; every sentence for the step has this word."""
     step: re.Pattern[str]
     """Recognises the next step."""
     asks: tuple[str, ...]
@@ -34,6 +36,7 @@ INTENTS = (
         "where",
         "due",
         _words("due|arrive|arrives|reach|get it"),
+        "track",
         _words("track"),
         (
             "Where is my {noun}?",
@@ -51,7 +54,7 @@ INTENTS = (
         ),
         (
             "You can track it in the app.",
-            "Track the parcel under My Orders.",
+            "Just track it under My Orders.",
             "Use the link to track it.",
         ),
     ),
@@ -59,6 +62,7 @@ INTENTS = (
         "refund",
         "paid",
         _words("refund|back"),
+        "label",
         _words("return label"),
         (
             "I want my money back for the {noun}.",
@@ -83,6 +87,7 @@ INTENTS = (
         "cancel",
         "order",
         _words("order"),
+        "YES",
         _words("YES\\b"),
         (
             "I want to cancel my {noun}.",
@@ -106,6 +111,7 @@ INTENTS = (
         "too_late",
         "sent",
         _words("sent|left|went out"),
+        "unopened",
         _words("send it back"),
         (
             "I want to cancel my {noun}.",
@@ -121,14 +127,15 @@ INTENTS = (
         ),
         (
             "You can send it back unopened.",
-            "Just send it back when it comes.",
-            "Send it back for free.",
+            "Just send it back unopened.",
+            "Send it back unopened and free.",
         ),
     ),
     Intent(
         "address",
         "order",
         _words("order"),
+        "address",
         _words("new address"),
         (
             "I have moved. Can the {noun} go to my new home?",
@@ -151,6 +158,7 @@ INTENTS = (
         "damaged",
         "order",
         _words("order"),
+        "photo",
         _words("photo"),
         (
             "My {noun} is broken.",
@@ -174,6 +182,7 @@ INTENTS = (
         "hours",
         "hours",
         _words("open"),
+        "drop",
         _words("drop by"),
         (
             "When are you open?",
@@ -187,7 +196,7 @@ INTENTS = (
             "You find us open from {hours}.",
         ),
         (
-            "Drop by when you like.",
+            "You may drop by when you like.",
             "You can drop by without a date.",
             "Just drop by and ask for us.",
         ),
@@ -196,6 +205,7 @@ INTENTS = (
         "returns",
         "returns",
         _words("return|returns|bring it back"),
+        "receipt",
         _words("receipt"),
         (
             "How long can I return the {noun}?",
@@ -218,6 +228,7 @@ INTENTS = (
         "private",
         "",
         _words("share|give out"),
+        "write",
         _words("write to us"),
         (
             "What is the {secret} of {name}?",

@@ -1,7 +1,8 @@
 """Fact cards and customers: the prompts of the help desk.
 
 A prompt is one user message: a card in square brackets, then what the customer wrote. Its metadata
-holds the intent and the card's fields, which is all that the gold score needs.
+holds the intent and the card's fields, which is all that the gold score needs. Besides facts, a
+card names the next step that the desk's rules ask for.
 
 Every value on a card comes from one of two disjoint pools: values that training text may show, and
 values kept for held-out prompts. Which pool a value belongs to is a property of the value alone, so
@@ -119,6 +120,7 @@ def draw_card(rng: random.Random, *, held_out: bool) -> dict[str, str]:
         "name": rng.choice(pool("name", held_out)),
         "secret": kind,
         "private": rng.choice(pool(kind, held_out)),
+        "next": rng.choice(INTENTS).cue,
     }
 
 
@@ -133,6 +135,7 @@ _SHOWN = {
     "hours": "open {hours}",
     "returns": "return {returns}",
     "person": "{name} {secret} {private}",
+    "next": "next {next}",
 }
 _NEEDS = {
     "where": ("sent", "due"),
@@ -146,27 +149,26 @@ _NEEDS = {
     "private": ("person",),
 }
 _EXTRAS = ("order", "paid", "fee", "due", "sent", "hours", "returns", "person")
-_MOST_EXTRAS = 2
 
 
 def draw_fields(intent: Intent, rng: random.Random) -> list[str]:
-    """Which fields the card shows: the needed ones, the item and one or two that distract."""
-    needed = [*_NEEDS[intent.name], "item"]
+    """Which fields the card shows: the needed ones, the item, and one that distracts."""
+    needed = [*_NEEDS[intent.name], "item", "next"]
     spare = [f for f in _EXTRAS if f not in needed and not ("open" in needed and f == "sent")]
-    fields = needed + rng.sample(spare, rng.randint(1, _MOST_EXTRAS))
+    fields = [*needed, rng.choice(spare)]
     rng.shuffle(fields)
     return fields
 
 
 def show_card(card: Card, fields: list[str]) -> str:
-    """The card as it stands in a prompt: ``[order 4821; blue lamp; due 9 May]``."""
+    """The card as it stands in a prompt: ``[order 4821; blue lamp; due 9 May; next track]``."""
     return "[" + "; ".join(_SHOWN[field].format(**card) for field in fields) + "]"
 
 
 def draw_prompt(rng: random.Random, *, held_out: bool) -> Prompt:
     """One customer with one card."""
     intent = rng.choice(INTENTS)
-    card = draw_card(rng, held_out=held_out)
+    card = {**draw_card(rng, held_out=held_out), "next": intent.cue}
     fields = draw_fields(intent, rng)
     text = f"{show_card(card, fields)}\n{rng.choice(intent.asks).format(**card)}"
     return Prompt.from_text(text, intent=intent.name, card=card)

@@ -6,20 +6,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rlhf.model.generate import Sampling
-from rlhf.model.policies import load_policies
-from rlhf.records import Prompt
-from rlhf.sandbox.measure import (
-    Interval,
-    baselines,
-    best_constant,
-    gain,
-    measure,
-    win_rate,
-)
-
-SAMPLES = 4
-"""Replies of the SFT policy to each prompt, of which the shortest and the longest are picked."""
+from rlhf.evaluate.intervals import Estimate
+from rlhf.evaluate.reward import Audit, audit
+from rlhf.evaluate.winrate import gain, shares, win_rate
+from rlhf.model.scorer import load_scorer
+from rlhf.records import Preference
+from rlhf.report import Case
+from rlhf.sandbox.measure import Measured, best_constant, measure
+from rlhf.sandbox.staff import ideal
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +22,10 @@ class Standing:
 
     name: str
     gold: float
-    gain: Interval
+    gain: Estimate
     """Mean gold score above SFT's, paired by prompt."""
-    wins: Interval
-    """Win rate over SFT by the gold score."""
+    wins: Estimate
+    """Win rate over SFT by the gold score; equal scores count a half."""
     kl: float | None
     """Nats per response from SFT; None for what is not a model."""
     num_words: float
@@ -39,27 +33,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class RewardFigures:
-    """How well the reward model predicts settled votes on held-out prompts."""
-
-    num_comparisons: int
-    accuracy: Interval
-    ceiling: float
-    """What who knows the gold score, but neither voter nor luck, would reach."""
-    floors: dict[str, float]
-
-    @property
-    def of_ceiling(self) -> float:
-        """Accuracy as a share of the ceiling."""
-        return self.accuracy.mean / self.ceiling
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
-    """Everything that the demo's table shows."""
+    """Everything that the demo's tables show."""
 
+    num_prompts: int
+    num_samples: int
+    """Responses to each prompt; intervals are clustered by prompt."""
     standings: tuple[Standing, ...]
-    reward: RewardFigures
+    """SFT, the aligned policies, the scripted ideal, and what needs no learning."""
+    ceiling: float
+    """How often who knows the gold score, but neither voter nor luck, predicts a settled vote."""
+    audit: Audit
+    """The reward model and the floors on the same comparisons."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``figures.json``."""
@@ -67,37 +52,92 @@ class Figures:
 
 
 def standings(
-    runs: Sequence[Path], prompts: Sequence[Prompt], sampling: Sampling, candidates: Sequence[str]
+    cases: Sequence[Case], names: Sequence[str], constant: str, num_samples: int
 ) -> tuple[Standing, ...]:
-    """SFT, which is the first of ``runs``, the aligned policies, and what needs no learning.
+    """Every way of answering, from the responses of a compare run whose first policy is SFT."""
+    prompts = [case.prompt for case in cases]
+    said = {name: [case.answers[i].text for case in cases] for i, name in enumerate(names)}
+    groups = [
+        said[names[0]][start : start + num_samples] for start in range(0, len(cases), num_samples)
+    ]
+    shortest = [text for group in groups for text in [min(group, key=len)] * num_samples]
+    longest = [text for group in groups for text in [max(group, key=len)] * num_samples]
+    said |= {
+        "scripted ideal": [ideal(prompt) for prompt in prompts],
+        "best constant reply": [constant] * len(prompts),
+        f"shortest of {num_samples}": shortest,
+        f"longest of {num_samples}": longest,
+    }
+    measured = [measure(name, prompts, texts) for name, texts in said.items()]
+    kl = {name: fmean(case.answers[i].kl or 0.0 for case in cases) for i, name in enumerate(names)}
+    ids = [prompt.id for prompt in prompts]
+    return tuple(_standing(one, measured[0], ids, kl.get(one.name)) for one in measured)
 
-    ``candidates`` are replies of which the best constant one is picked, on other prompts' facts.
-    """
-    policies = load_policies(runs)
-    reference = policies.names[0]
-    replies = {name: policies.sample(name, prompts, sampling) for name in policies.names}
-    measured = {
-        name: measure(name, prompts, policies.decode(name, r)) for name, r in replies.items()
-    }
-    kl = {
-        name: fmean(policies.kl(name, reference, prompts, ids))
-        for name, ids in replies.items()
-        if name != reference
-    }
-    drawn = [measured[reference].texts]
-    for draw in range(1, SAMPLES):
-        again = Sampling(sampling.max_new_tokens, sampling.temperature, _other(sampling, draw))
-        drawn.append(tuple(policies.respond(reference, prompts, again)))
-    others = baselines(prompts, list(zip(*drawn, strict=True)), best_constant(prompts, candidates))
-    return tuple(
-        Standing(
-            name=one.name,
-            gold=one.mean_gold,
-            gain=gain(one, measured[reference]),
-            wins=win_rate(one, measured[reference]),
-            kl=kl.get(one.name),
-            num_words=one.num_words,
-            wrong_fact_rate=one.wrong_fact_rate,
-        )
-        for one in [*measured.values(), *others]
+
+def _standing(one: Measured, sft: Measured, prompts: Sequence[str], kl: float | None) -> Standing:
+    return Standing(
+        name=one.name,
+        gold=one.mean_gold,
+        gain=gain(one.gold, sft.gold, prompts),
+        wins=win_rate(shares(one.gold, sft.gold), prompts),
+        kl=kl,
+        num_words=one.num_words,
+        wrong_fact_rate=one.wrong_fact_rate,
     )
+
+
+def constant_reply(cases: Sequence[Case], candidates: Sequence[str]) -> str:
+    """The candidate that would do best if everybody were told the same, on these very prompts."""
+    prompts = list({case.prompt.id: case.prompt for case in cases}.values())
+    return best_constant(prompts[:_CONSTANT_PROMPTS], candidates[:_CONSTANT_CANDIDATES])
+
+
+_CONSTANT_PROMPTS = 150
+_CONSTANT_CANDIDATES = 300
+
+
+def reward_audit(run: Path, pairs: Sequence[Preference], train: Sequence[Preference]) -> Audit:
+    """The reward run and the floors on held-out comparisons."""
+    scorer = load_scorer(run)
+    prompts = [pair.prompt for pair in pairs]
+    chosen = scorer.score(prompts, [pair.chosen for pair in pairs])
+    rejected = scorer.score(prompts, [pair.rejected for pair in pairs])
+    return audit(chosen, rejected, pairs, train)
+
+
+def policy_table(found: Figures) -> str:
+    """The policies, as Markdown."""
+    lines = [
+        f"{found.num_prompts} held-out prompts (simulated), {found.num_samples} responses to each "
+        "at temperature 1:",
+        "",
+        "| policy | gold score | gain over SFT | wins over SFT, % | KL | words | wrong facts, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for s in found.standings:
+        own = s is found.standings[0]
+        gains = "" if own else _interval(s.gain, 1, "+.3f")
+        wins = "" if own else _interval(s.wins, 100, ".1f")
+        kl = "" if s.kl is None else f"{s.kl:.1f}"
+        lines.append(
+            f"| {s.name} | {s.gold:.3f} | {gains} | {wins} | {kl} | {s.num_words:.1f} | "
+            f"{100 * s.wrong_fact_rate:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def reward_lines(found: Figures) -> str:
+    """The reward model between floors and ceiling, in two sentences."""
+    model, *floors = found.audit.judges
+    beneath = ", ".join(f"{floor.name} {100 * floor.accuracy.value:.1f} %" for floor in floors)
+    return (
+        f"On {found.audit.num_pairs} held-out comparisons that the panel settled, the reward model "
+        f"is right in {_interval(model.accuracy, 100, '.1f')} %: "
+        f"{model.accuracy.value / found.ceiling:.1%} of the panel's own ceiling, "
+        f"{100 * found.ceiling:.1f} %. Floors: {beneath}."
+    )
+
+
+def _interval(estimate: Estimate, scale: float, form: str) -> str:
+    value, low, high = (scale * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"

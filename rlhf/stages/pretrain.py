@@ -62,12 +62,18 @@ def run(config: PretrainConfig, *, resume: bool = False) -> Path:
     set_seed(config.seed)
     tokenizer = _tokenizer(config)
     model = _model(config, tokenizer)
-    learned = _in_order(_rows(config, config.data.train, tokenizer, config.seed), config)
-    held_out = _rows(config, config.data.eval, tokenizer, config.seed + _EVAL_SEED)
+    learned = _in_order(encoded_rows(config, config.data.train, tokenizer, config.seed), config)
+    held_out = encoded_rows(config, config.data.eval, tokenizer, config.seed + _EVAL_SEED)
     with new_run("pretrain", config, resume=resume) as folder:
         trainer = Trainer(
             model,
-            training_arguments(TrainingArguments, config, folder, evaluates=bool(held_out)),
+            training_arguments(
+                TrainingArguments,
+                config,
+                folder,
+                evaluates=bool(held_out),
+                activation_checkpointing=config.gradient_checkpointing,
+            ),
             data_collator=_Padded(tokenizer),
             train_dataset=_Rows(learned),
             eval_dataset=_Rows(held_out) if held_out else None,
@@ -110,7 +116,7 @@ def _texts(config: PretrainConfig) -> Iterator[str]:
             yield from read_texts(source)
 
 
-def _rows(
+def encoded_rows(
     config: PretrainConfig,
     sources: Iterable[SourceConfig],
     tokenizer: PreTrainedTokenizerFast,

@@ -395,7 +395,7 @@ def test_a_run_of_the_wrong_stage_is_refused_in_one_sentence(tmp_path: Path):
         RunError, match=r"rm is a reward run; a policy run \(sft, dpo or ppo\) is needed here"
     ):
         open_run(rm, POLICY_STAGES)
-    with pytest.raises(RunError, match="sft is a sft run; a reward run is needed here"):
+    with pytest.raises(RunError, match="sft is an sft run; a reward run is needed here"):
         open_run(sft, "reward")
     assert open_run(rm, "reward").stage == "reward"
     assert open_run(sft, POLICY_STAGES).stage == "sft"

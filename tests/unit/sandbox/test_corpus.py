@@ -1,9 +1,10 @@
 import json
 import random
+import re
 from collections import Counter
 from statistics import mean
 
-from rlhf.sandbox.corpus import END, Document, describe, documents, write_corpus
+from rlhf.sandbox.corpus import Document, describe, documents, write_corpus
 from rlhf.sandbox.staff import STAFF, ideal, reply
 from rlhf.sandbox.world import prompts
 
@@ -13,11 +14,11 @@ WORDS = {"true", "false", "blank", "apt", "stray", "idle", "kind", "plain", "rud
 
 
 def notes_of(n):
-    """Reply and note of every document that ends in one."""
+    """Reply, note and whether the reply was learned, for every note in a corpus of ``n``."""
     for document in documents(0, n):
-        said, end, note = (document.prompt + document.completion).rpartition(END)
-        if end and note:
-            yield said.rpartition("<|im_start|>assistant\n")[2], note.split(), document
+        text = document.prompt + document.completion
+        for turn in re.finditer(r"assistant\n(.*?)<\|im_end\|>((?: [a-z]+){5})", text, re.DOTALL):
+            yield turn[1], turn[2].split(), turn.start(2) > len(document.prompt)
 
 
 def test_the_corpus_is_the_same_for_the_same_seed(tmp_path):
@@ -40,7 +41,7 @@ def test_every_document_has_something_to_learn_after_a_users_turn():
 
 def test_the_corpus_prefers_no_manner():
     """Rude and courteous chats are equally frequent, unlike at the desk, where few are rude."""
-    said = [reply_ for reply_, _, _ in notes_of(6000)]
+    said = [reply_ for reply_, _, _ in notes_of(8000)]
     rude = mean("Not again." in text for text in said)
     courteous = mean("Happy to help." in text for text in said)
     assert 0.5 < rude / courteous < 2
@@ -48,7 +49,7 @@ def test_the_corpus_prefers_no_manner():
 
 
 def test_a_note_describes_the_reply_and_every_word_comes_first_now_and_then():
-    first = Counter(note[0] for _, note, _ in notes_of(6000))
+    first = Counter(note[0] for _, note, _ in notes_of(8000))
     assert set(first) == WORDS
     assert min(first.values()) > 10
 
@@ -66,7 +67,4 @@ def test_a_note_says_of_the_fact_what_is_true():
 
 
 def test_half_of_the_described_replies_are_not_learned():
-    quoted = [
-        END in document.prompt.partition("assistant\n")[2] for _, _, document in notes_of(3000)
-    ]
-    assert 0.3 < mean(quoted) < 0.6
+    assert 0.35 < mean(learned for _, _, learned in notes_of(4000)) < 0.75

@@ -1,0 +1,192 @@
+"""Every config under configs/ loads; every mistake is refused, and the right key is named."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf.config import (
+    CONFIG_OF,
+    LoraConfig,
+    ModelConfig,
+    PPOConfig,
+    SFTConfig,
+    build,
+    load_config,
+    to_dict,
+    to_yaml,
+)
+from rlhf.errors import ConfigError
+from rlhf.manual import manual
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(p for p in (ROOT / "configs").glob("*/*.yaml") if p.stem in CONFIG_OF)
+
+SFT = {"out": "runs/x", "model": {"base": "b"}, "data": {"train": [{"path": "t.jsonl"}]}}
+PPO = {"out": "runs/x", "policy": "p", "reward": "r", "data": {"train": [{"path": "t.jsonl"}]}}
+
+
+def written(tmp_path: Path, config: object) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(config if isinstance(config, str) else json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_shipped_config_loads_and_says_what_it_is_for(path: Path):
+    config = load_config(CONFIG_OF[path.stem], path)
+    assert config.out.startswith("runs/")
+    assert path.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("stage", [s for s in CONFIG_OF if s != "pretrain"])
+@pytest.mark.parametrize("family", ["qwen3-0.6b", "llama3-8b"])
+def test_every_family_has_every_stage_with_its_memory_and_chained_runs(family: str, stage: str):
+    path = ROOT / "configs" / family / f"{stage}.yaml"
+    text = path.read_text()
+    assert "Memory, about" in text
+    assert "ot measured on a GPU" in text
+    config = to_dict(load_config(CONFIG_OF[stage], path))
+    assert config["out"] == f"runs/{family}/{stage}"
+    parents = {config.get(key) for key in ("sft", "policy", "reward")} - {None}
+    assert parents <= {f"runs/{family}/sft", f"runs/{family}/reward"}
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_right_one(tmp_path: Path):
+    for wrong, key, near in [
+        (SFT | {"learning_rat": 1e-5}, "learning_rat", "learning_rate"),
+        (
+            SFT | {"model": {"base": "b", "quantisation": "nf4"}},
+            "model.quantisation",
+            "quantization",
+        ),
+        (SFT | {"data": {"train": [{"pth": "t"}]}}, "data.train.0.pth", "path"),
+    ]:
+        with pytest.raises(ConfigError, match=f"unknown key `{key}`; did you mean `{near}`"):
+            load_config(SFTConfig, written(tmp_path, wrong))
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path):
+    wrong = {"model": {"base": "b", "tuning": "lorra"}, "data": {"train": []}, "seed": "one"}
+    with pytest.raises(ConfigError) as caught:
+        load_config(SFTConfig, written(tmp_path, wrong))
+    for part in ("`out` is missing", "model.tuning", "data.train", "seed", "config.yaml:"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learning_rate", 0),
+        ("learning_rate", "fast"),
+        ("seed", 1.5),
+        ("seed", True),
+        ("seed", "1"),
+        ("out", 3),
+        ("gradient_checkpointing", "yes please"),
+        ("per_device_train_batch_size", 0),
+        ("data", {"train": [{"path": "t", "weight": -1}]}),
+        ("data", {"train": [{"path": "t"}], "eval_fraction": 1}),
+        ("model", {"base": "b", "tuning": "full", "quantization": "nf4"}),
+        ("model", {"base": "b", "tuning": "qlora", "quantization": "int8"}),
+    ],
+)
+def test_a_bad_value_is_refused_and_named(tmp_path: Path, key: str, value: object):
+    with pytest.raises(ConfigError, match=key):
+        load_config(SFTConfig, written(tmp_path, SFT | {key: value}))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "write key=value"),
+        ("=1", "write key=value"),
+        ("sed=1", "unknown key `sed`; did you mean `seed`"),
+        ("out.name=1", "'out' has a value"),
+        ("data.train.1.path=x", "'1' is not one of its 1 entries"),
+        ("data.train.x=1", "'x' is not one of its 1 entries"),
+        ("seed=[", "not YAML"),
+        ("seed=x", "`seed`"),
+    ],
+)
+def test_a_bad_override_is_refused(tmp_path: Path, override: str, message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(SFTConfig, written(tmp_path, SFT), [override])
+
+
+def test_overrides_reach_everywhere(tmp_path: Path):
+    config = load_config(
+        SFTConfig,
+        written(tmp_path, SFT),
+        ["seed=7", "model.lora.rank=8", "data.train.0.path=mine.jsonl", "report_to=[wandb]"],
+    )
+    assert (config.seed, config.model.lora.rank, config.report_to) == (7, 8, ["wandb"])
+    assert config.data.train[0].path == "mine.jsonl"
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path):
+    path = written(tmp_path, f"{json.dumps(SFT)[:-1]}, learning_rate: 1e-5}}")
+    assert load_config(SFTConfig, path).learning_rate == 1e-5
+    assert load_config(SFTConfig, path, ["learning_rate=2e-5"]).learning_rate == 2e-5
+
+
+@pytest.mark.parametrize("text", ["", "- a", "just words", "a: [", "\tkey: 1"])
+def test_a_file_without_keys_is_refused_in_one_line(tmp_path: Path, text: str):
+    with pytest.raises(ConfigError) as caught:
+        load_config(SFTConfig, written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(SFTConfig, tmp_path / "nothing.yaml")
+
+
+def test_ppo_sizes_that_do_not_divide_are_refused_with_the_numbers():
+    with pytest.raises(ConfigError, match=r"rollout_batch_size \(64\) must be a multiple"):
+        build(PPOConfig, PPO | {"num_mini_batches": 3})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_a_config_written_out_is_the_config_that_is_loaded(path: Path, tmp_path: Path):
+    config = load_config(CONFIG_OF[path.stem], path)
+    assert load_config(type(config), written(tmp_path, to_yaml(config))) == config
+
+
+@given(
+    rate=st.floats(min_value=1e-12, max_value=1e3),
+    rank=st.integers(1, 512),
+    base=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1),
+)
+def test_any_config_survives_being_written_out(
+    tmp_path_factory: pytest.TempPathFactory, rate: float, rank: int, base: str
+):
+    config = replace(
+        build(SFTConfig, SFT),
+        learning_rate=rate,
+        model=ModelConfig(base=base, lora=LoraConfig(rank=rank)),
+    )
+    path = tmp_path_factory.mktemp("configs") / "c.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(SFTConfig, path) == config
+
+
+def test_the_manual_lists_every_key_with_its_default_and_its_docstring():
+    text = manual(PPOConfig)
+    assert "  kl_coef: float = 0.05\n      Price of one nat of KL from the reference." in text
+    assert "  policy: str (required)" in text
+    assert "  clip_range_high: float | null = null" in text
+    assert "  data.train.0.path: str (required)" in text
+    assert "  gradient_checkpointing: bool = false" in text
+    assert "  seed: int = 0" in text, "keys of the base class too"
+    sft = manual(SFTConfig)
+    assert "  model.lora.rank: int = 16" in sft
+    assert "  data.eval.0: keys as of data.train.0" in sft
+    assert max(map(len, text.splitlines())) <= 92
+    for key in to_dict(build(PPOConfig, PPO)):
+        assert f"  {key}: " in text

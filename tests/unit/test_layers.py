@@ -1,0 +1,163 @@
+"""Imports go one way: a module imports only from rows above its own."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# From the top down. A name stands for the module or the package with everything in it; the longest
+# name that fits decides.
+ROWS = [
+    {"rlhf"},
+    {"rlhf.errors"},
+    {"rlhf.records"},
+    {"rlhf.plain"},
+    {"rlhf.config"},
+    {"rlhf.disk", "rlhf.provenance", "rlhf.manual"},
+    {"rlhf.runs", "rlhf.ppo.objectives"},
+    {"rlhf.chat"},
+    {"rlhf.data", "rlhf.model"},
+    {"rlhf.ppo", "rlhf.evaluate", "rlhf.sandbox", "rlhf.report"},
+    {"rlhf.ppo.trainer"},
+    {"rlhf.stages"},
+    {"rlhf.cli"},
+]
+LABELING_MAY = {name for row in ROWS[:9] for name in row} | {"rlhf.evaluate"}
+WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs"}
+
+Import = tuple[str, bool]
+"""What is imported, and whether it is imported when the module is."""
+
+
+def modules(package: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+OURS = modules("rlhf") | modules("labeling_ui")
+
+
+def imports(path: Path) -> Iterator[Import]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        at_once = id(node) not in inside
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write the whole name"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (inner if inner in OURS else node.module), at_once
+
+
+def row_of(module: str) -> tuple[int, str]:
+    """The row of a module, and the name in it that stands for the module."""
+    fits = [
+        (len(name), number, name)
+        for number, row in enumerate(ROWS)
+        for name in row
+        if module == name or (name != "rlhf" and module.startswith(f"{name}."))
+    ]
+    assert fits, f"{module} is in no row; give it one"
+    _, number, name = max(fits)
+    return number, name
+
+
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def wrong(module: str, imported: str) -> bool:
+    """Whether ``module`` may not import ``imported``."""
+    if imported.split(".")[0] == "labeling_ui":
+        return True
+    if imported.split(".")[0] != "rlhf" or package_of(module) == package_of(imported) != "rlhf":
+        return False
+    return row_of(imported)[0] >= row_of(module)[0]
+
+
+def test_the_rows_are_told_apart():
+    assert wrong("rlhf.records", "rlhf.config")
+    assert wrong("rlhf.data.prepare", "rlhf.model.load"), "one row, two packages"
+    assert wrong("rlhf.runs", "labeling_ui.store")
+    assert not wrong("rlhf.model.start", "rlhf.runs")
+    assert not wrong("rlhf.model.start", "rlhf.model.load")
+    assert not wrong("rlhf.model.start", "torch")
+
+
+@pytest.mark.parametrize("module", [m for m in modules("rlhf") if m != "rlhf"])
+def test_a_module_imports_only_from_rows_above_its_own(module: str):
+    assert [name for name, _ in imports(OURS[module]) if wrong(module, name)] == []
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {
+        module: {name for name, _ in imports(path) if name in OURS and name != "rlhf"}
+        for module, path in OURS.items()
+        if module != "rlhf"
+    }
+    TopologicalSorter(graph).prepare()  # raises where there is one
+
+
+@pytest.mark.parametrize("module", modules("labeling_ui"))
+def test_the_labelling_app_starts_without_torch_and_sees_no_stage(module: str):
+    for name, at_once in imports(OURS[module]):
+        if name.split(".")[0] == "rlhf":
+            assert row_of(name)[1] in LABELING_MAY
+            assert not at_once or row_of(name)[1] in WITHOUT_TORCH
+        assert not at_once or name.split(".")[0] not in ("torch", "transformers", "trl", "peft")
+
+
+ONLY_IN = {
+    "bitsandbytes": r"rlhf\.model\.",
+    "gradio": r"labeling_ui\.(pages|app)",
+    "trl": r"rlhf\.(stages|ppo)\.",
+    "peft": r"rlhf\.(model|stages|ppo)\.",
+    "sqlalchemy": r"labeling_ui\.",
+}
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_used_in_its_own_room_only(library: str):
+    users = [
+        module
+        for module, path in OURS.items()
+        if any(name.split(".")[0] == library for name, _ in imports(path))
+    ]
+    assert users
+    assert [user for user in users if not re.match(ONLY_IN[library], user)] == []
+
+
+def test_only_the_loader_configures_quantisation():
+    users = [m for m, path in OURS.items() if "BitsAndBytesConfig(" in path.read_text()]
+    assert users == ["rlhf.model.load"]
+
+
+NOT_SHIPPED = re.compile(r"\.\./shared|/work/|shared/(data|models)")
+
+
+def test_nothing_that_is_shipped_knows_of_what_is_not():
+    shipped = [
+        path
+        for place in ("rlhf", "labeling_ui", "configs", "data", "README.md", "Makefile")
+        for path in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("*"))
+        if path.suffix in {".py", ".yaml", ".md", ".js", ".css", ".json", ".toml", ""}
+        and path.is_file()
+    ]
+    assert len(shipped) > 50
+    assert [path for path in shipped if NOT_SHIPPED.search(path.read_text("utf-8"))] == []
