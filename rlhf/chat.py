@@ -131,12 +131,15 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 
 def decode_response(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
-    """The text before the first stop token, without special tokens."""
+    """The text before the first stop token, without special tokens.
+
+    A NUL, which a byte-level model may well sample and no record holds, is shown as unreadable.
+    """
     stops = set(stop_token_ids(tokenizer))
     end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
     text = tokenizer.decode(list(ids[:end]), skip_special_tokens=True)
     assert isinstance(text, str)
-    return text
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:

@@ -79,6 +79,26 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def comparison(self) -> Path:
+        """The page of a compare run."""
+        return self.path / "index.html"
+
+    @property
+    def results(self) -> Path:
+        """The numbers of a compare run."""
+        return self.path / "results.json"
+
+    @property
+    def responses(self) -> Path:
+        """Every prompt of a compare run with its responses, one case a line."""
+        return self.path / "responses.jsonl"
+
+    @property
+    def comparisons(self) -> Path:
+        """The pairs of a compare run, as records."""
+        return self.path / "comparisons.jsonl"
+
+    @property
     def audit(self) -> Path:
         """What `rlhf evaluate reward` found, for programs; beside it ``.md``, for people."""
         return self.path / "audit.json"

@@ -18,6 +18,8 @@ from rlhf.runs import is_run
 
 OnProgress = Callable[[int], object]
 _BATCH = 64
+_MOST_LOGITS = 1 << 26
+"""Numbers in one tensor of logits; 64 rows of a vocabulary of 128,000 would fill a GPU."""
 
 
 class Policies:
@@ -52,9 +54,27 @@ class Policies:
         on_progress: OnProgress | None = None,
     ) -> list[str]:
         """One response per prompt, as text."""
+        return self.decode(name, self.sample(name, prompts, sampling, on_progress))
+
+    def decode(self, name: str, responses: Sequence[Sequence[int]]) -> list[str]:
+        """What ``name`` sampled, as text."""
         tokenizer = self._actors[name].tokenizer
-        drawn = self.sample(name, prompts, sampling, on_progress)
-        return [decode_response(tokenizer, ids) for ids in drawn]
+        return [decode_response(tokenizer, ids) for ids in responses]
+
+    def finished(self, name: str, responses: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether each response that ``name`` sampled ended by itself and was not cut off."""
+        stops = set(stop_token_ids(self._actors[name].tokenizer))
+        return [bool(ids) and ids[-1] in stops for ids in responses]
+
+    def room(self, name: str, prompt: Prompt) -> int:
+        """How many tokens still fit into the model's context after ``prompt``."""
+        actor = self._actors[name]
+        return actor.context_length - len(encode_prompt(actor.tokenizer, prompt))
+
+    def same_tokens(self, name: str, other: str) -> bool:
+        """Whether two policies write with the same tokens, so that a KL between them exists."""
+        ours, theirs = self._actors[name].tokenizer, self._actors[other].tokenizer
+        return ours.get_vocab() == theirs.get_vocab()
 
     def stream(
         self, name: str, messages: Sequence[Message], sampling: Sampling | None = None
@@ -86,8 +106,9 @@ class Policies:
         """
         ours, theirs = self._actors[name], self._actors[reference]
         result: list[float] = []
-        for start in range(0, len(prompts), _BATCH):
-            chunk = slice(start, start + _BATCH)
+        size = _batch_size(ours, responses)
+        for start in range(0, len(prompts), size):
+            chunk = slice(start, start + size)
             ids = [encode_prompt(ours.tokenizer, prompt) for prompt in prompts[chunk]]
             batch = ours.sequences(ids, responses[chunk])
             with ours.acting() as model:
@@ -106,12 +127,12 @@ class Policies:
         """Negative log-likelihood of each response in nats, and over how many tokens."""
         actor = self._actors[name]
         result: list[tuple[float, int]] = []
-        for start in range(0, len(prompts), _BATCH):
-            chunk = list(
-                zip(prompts[start : start + _BATCH], texts[start : start + _BATCH], strict=True)
-            )
-            ids = [encode_prompt(actor.tokenizer, prompt) for prompt, _ in chunk]
-            responses = [encode_response(actor.tokenizer, prompt, text) for prompt, text in chunk]
+        pairs = zip(prompts, texts, strict=True)
+        encoded = [encode_response(actor.tokenizer, prompt, text) for prompt, text in pairs]
+        size = _batch_size(actor, encoded)
+        for start in range(0, len(prompts), size):
+            ids = [encode_prompt(actor.tokenizer, p) for p in prompts[start : start + size]]
+            responses = encoded[start : start + size]
             batch = actor.sequences(ids, responses)
             with actor.acting() as model:
                 taken = response_logits(model, batch).log_softmax(dim=-1)
@@ -124,20 +145,36 @@ class Policies:
 def load_policies(paths: Sequence[str | Path], bases: Bases | None = None) -> Policies:
     """Policies from finished runs, or bases, on as few bases in memory as possible.
 
-    Each is named by its folder. A base is loaded as the first run on it was; without one, in nf4.
+    Each is named by its folder, with those above it where names would be the
+    same. A base is loaded as the first run on it was; without one, in nf4.
 
     Raises:
         RunError: a folder is a run of another stage, or unfinished.
-        ModelError: two policies would have the same name, or a model cannot be loaded.
+        ModelError: a policy is named twice, or a model cannot be loaded.
     """
     bases = bases or Bases()
-    starts: dict[str, Start] = {}
-    for path in map(str, paths):
-        name = Path(path).name
-        if name in starts:
-            raise ModelError(f"two policies are called {name!r}; rename one of the folders")
-        starts[name] = Start.of_run(path) if is_run(path) else _bare(path, starts.values())
+    named = _named([str(path) for path in paths])
+    runs = {name: Start.of_run(path) for name, path in named.items() if is_run(path)}
+    starts = {n: runs[n] if n in runs else _bare(path, runs.values()) for n, path in named.items()}
     return Policies({name: bases.actor(start) for name, start in starts.items()})
+
+
+def _named(paths: Sequence[str]) -> dict[str, str]:
+    """Each path by as many of its last parts as tell it from the others."""
+    parts = [Path(path).parts for path in paths]
+    if len(set(parts)) < len(parts):
+        raise ModelError(f"{', '.join(paths)}: the same policy is named twice; name it once")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-length:]) for p in parts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths, strict=True))
+    raise AssertionError(paths)
+
+
+def _batch_size(actor: Actor, responses: Sequence[Sequence[int]]) -> int:
+    """How many rows may have their logits in memory at once."""
+    per_row = actor.model.config.get_text_config().vocab_size * max(map(len, responses), default=1)
+    return max(1, min(_BATCH, _MOST_LOGITS // max(1, per_row)))
 
 
 def _bare(path: str, others: Iterable[Start]) -> Start:

@@ -104,7 +104,7 @@ def test_the_page_asks_for_nothing_and_runs_no_script_but_its_own():
     assert not names & {"src", "href", "srcset", "action", "style", "onclick", "onload"}
     assert "url(" not in source
     assert "@import" not in source
-    [policy] = [m["content"] for m in page.all("meta") if "http-equiv" in m]
+    [policy] = [m["content"] or "" for m in page.all("meta") if "http-equiv" in m]
     assert policy.startswith("default-src 'none'; ")
     digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy
@@ -171,8 +171,8 @@ def make_run(out, stage="sft", **options):
 def test_a_run_has_a_page_with_its_config_curves_lineage_and_samples(tmp_path):
     grandparent = make_run(tmp_path / "base", "pretrain")
     parent = make_run(tmp_path / "sft", parents={"base": grandparent})
-    path = write_run_report(make_run(tmp_path / "ppo", "ppo", parents={"sft": parent}))
-    assert path == tmp_path / "ppo" / "report.html"
+    path = tmp_path / "ppo" / "report.html"
+    assert write_run_report(make_run(path.parent, "ppo", parents={"sft": parent})) == path
     page = Page(path.read_text(encoding="utf-8"))
     assert [s["aria-label"] for s in page.all("svg")] == ["loss", "learning_rate"]
     assert "trainingevaluation" in page.text
