@@ -1,11 +1,9 @@
 """Bases in memory, each shared by the adapters of several finished runs."""
 
-import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -18,17 +16,21 @@ from rlhf.model.start import Start
 
 
 @dataclass(slots=True, eq=False)
-class Base:
-    """A base in memory. The first adapter wraps it, for those who used it bare as well."""
+class InMemory:
+    """A base in memory, with the adapters that were put on it.
+
+    The first adapter wraps the base and acts inside it, so whoever was there before has to see the
+    wrapped one, to switch the adapter off.
+    """
 
     model: PreTrainedModel | PeftModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Actor:
-    """A base and which of its adapters acts; None is the bare base."""
+    """A base in memory and which of its adapters acts; None is the bare base."""
 
-    base: Base
+    base: InMemory
     adapter: str | None
     tokenizer: PreTrainedTokenizerFast
     lock: threading.RLock
@@ -36,7 +38,7 @@ class Actor:
 
     @property
     def model(self) -> PreTrainedModel | PeftModel:
-        """The base as it is now, with every adapter that anybody put on it."""
+        """The base, with whatever adapters it has by now."""
         return self.base.model
 
     @property
@@ -47,16 +49,6 @@ class Actor:
             and self.adapter is not None
             and self.model.peft_config[self.adapter].is_prompt_learning
         )
-
-    @property
-    def context_length(self) -> int:
-        """The most tokens that the model was built for, a learned prefix left out."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        virtual = 0
-        if self.learns_prompt:
-            assert isinstance(self.model, PeftModel)
-            virtual = cast("Any", self.model.peft_config[str(self.adapter)]).num_virtual_tokens
-        return (limit if isinstance(limit, int) else sys.maxsize) - virtual
 
     @contextmanager
     def acting(self) -> Generator[PreTrainedModel | PeftModel]:
@@ -84,8 +76,8 @@ class Actor:
 class Bases:
     """Bases that are in memory, each with the adapters that were asked for."""
 
-    _bases: dict[tuple[str, BaseSpec, str], Base] = field(
-        default_factory=dict[tuple[str, BaseSpec, str], Base]
+    _models: dict[tuple[str, BaseSpec, str], InMemory] = field(
+        default_factory=dict[tuple[str, BaseSpec, str], InMemory]
     )
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -99,14 +91,15 @@ class Bases:
             kind = str(PeftConfig.from_pretrained(str(start.adapter)).peft_type)
         tokenizer = load_tokenizer(start.tokenizer)
         spec, print_ = start.spec, start.fingerprint
-        loaded = [key for key in self._bases if key[:2] == (print_, spec)]
+        loaded = [key for key in self._models if key[:2] == (print_, spec)]
         key = next((k for k in loaded if k[2] in ("", kind) or not kind), (print_, spec, kind))
-        base = self._bases.pop(key, None) or Base(load_base(spec))
+        base = self._models.pop(key, None) or InMemory(load_base(spec))
         name = None
         if start.adapter is not None:
             name = f"at_{abs(hash(str(start.adapter.resolve())))}"
-            if not isinstance(base.model, PeftModel) or name not in base.model.peft_config:
-                base.model = load_adapter(base.model, start.adapter, name, trainable=False)
+            with self._lock:
+                if not isinstance(base.model, PeftModel) or name not in base.model.peft_config:
+                    base.model = load_adapter(base.model, start.adapter, name, trainable=False)
         base.model.eval()
-        self._bases[print_, spec, key[2] or kind] = base
+        self._models[print_, spec, key[2] or kind] = base
         return Actor(base, name, tokenizer, self._lock)

@@ -21,7 +21,7 @@ from rlhf.config import RewardConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import reward_dataset
 from rlhf.model.adapters import refuse, trains_with_dropout, unrounded
-from rlhf.model.bases import Actor, Base
+from rlhf.model.bases import Actor, InMemory
 from rlhf.model.heads import ScoreHead, attach_score_head, save_head
 from rlhf.model.scorer import Scorer
 from rlhf.model.start import load_start, starting_point
@@ -128,7 +128,7 @@ def _scale(
     rows = [*some["chosen_ids"], *some["rejected_ids"]]
     model = cast("PreTrainedModel | PeftModel", trainer.network.eval())
     adapter = "default" if isinstance(model, PeftModel) else None
-    found = Scorer(Actor(Base(model), adapter, tokenizer, RLock()), head).score_ids(
+    found = Scorer(Actor(InMemory(model), adapter, tokenizer, RLock()), head).score_ids(
         rows, [[]] * len(rows)
     )
     return {"mean": fmean(found), "std": pstdev(found)}
