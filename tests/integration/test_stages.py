@@ -23,7 +23,7 @@ from rlhf.config import DPOConfig, ModelConfig, RewardConfig, SFTConfig, Tuning,
 from rlhf.data.prepare import load
 from rlhf.errors import ConfigError, ModelError
 from rlhf.model.adapters import unrounded
-from rlhf.model.bases import Actor
+from rlhf.model.bases import Actor, InMemory
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.load import BaseSpec, load_base
 from rlhf.model.scorer import Scorer, load_scorer
@@ -318,7 +318,7 @@ def test_ties_count_half_and_a_short_batch_no_more_than_its_rows(make_sft, tmp_p
                 model=model, args=arguments, train_dataset=data, processing_class=tokenizer
             )
         found = trainer.evaluate(data)
-    scorer = Scorer(Actor(model, "default", tokenizer, RLock()), head)
+    scorer = Scorer(Actor(InMemory(model), "default", tokenizer, RLock()), head)
     chosen, rejected = (scorer.score_ids(ids, [[]] * 5) for ids in pairs.values())
     points = [0.5 if c == r else float(c > r) for c, r in zip(chosen, rejected, strict=True)]
     assert points[3:] == [0.5, 0.5]
