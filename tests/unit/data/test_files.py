@@ -106,7 +106,9 @@ def test_what_cannot_be_read_is_one_sentence_with_the_place(tmp_path, name, cont
         only_rows(write(tmp_path / name, content))
 
 
-@pytest.mark.parametrize("path", ["data/none.jsonl", "./none", "/no/such/folder", "a.csv.gz"])
+@pytest.mark.parametrize(
+    "path", ["data/none.jsonl", "./none", "/no/such/folder", "a.csv.gz", "tests/none"]
+)
 def test_a_missing_file_is_not_looked_for_on_the_hub(path):
     with pytest.raises(DataError, match="no such file; check the path"):
         only_rows(path)
