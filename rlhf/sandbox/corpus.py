@@ -183,13 +183,13 @@ def _echo(rng: random.Random) -> Document:
 
 
 def _facts(card: Card, rng: random.Random) -> str:
-    return "; ".join(card[field] for field in rng.sample(_ECHOED, rng.randint(3, 6)))
+    return "; ".join(card[field] for field in rng.sample(_ECHOED, rng.randint(4, 7)))
 
 
 def _compare(rng: random.Random) -> Document:
     """A list of facts, and the same list with some of them changed, marked one by one."""
     card, other = draw_card(rng, held_out=False), draw_card(rng, held_out=False)
-    fields = rng.sample(_ECHOED, rng.randint(3, 6))
+    fields = rng.sample(_ECHOED, rng.randint(4, 7))
     marked = [
         f"{card[field]} true" if rng.random() < 0.5 else f"{other[field]} false" for field in fields
     ]
