@@ -143,6 +143,15 @@ def test_runs_lists_what_is_finished_and_what_is_not(
     assert len(lines) == 3
 
 
+def test_a_folder_without_runs_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert cli.main(["runs", str(tmp_path / "nowhere")]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "there is no run in" in said.err
+
+
 def test_label_is_handed_to_the_labelling_app(tmp_path: Path):
     done = rlhf("label", "status", "--db", str(tmp_path / "none.db"))
     assert done.returncode == 1
