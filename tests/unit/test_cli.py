@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,14 +40,14 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_help_comes_in_under_three_tenths_of_a_second():
-    seconds: list[float] = []
-    for _ in range(8):  # the best of some: the machine may be busy with other things
-        start = time.perf_counter()
+    # processor time, which on an idle machine is the time one waits, and here tests run in parallel
+    def seconds() -> float:
+        before = os.times()
         assert rlhf("--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 0.3:
-            break
-    assert min(seconds) < 0.3
+        after = os.times()
+        return after.children_user + after.children_system - sum(before[2:4])
+
+    assert min(seconds() for _ in range(3)) < 0.3
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sft", "--help"], ["runs", "nowhere"]])
