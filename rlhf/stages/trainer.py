@@ -36,7 +36,8 @@ class StageTrainer(Trainer):
         rows = self.train_dataset  # the argument has lost the columns that the model does not read
         if self.args.train_sampling_strategy != "random" or not isinstance(rows, Dataset):
             return super()._get_train_sampler(train_dataset)
-        return ByLength(rows["length"], self.args.train_batch_size, self.args.seed)
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return ByLength(rows["length"], step, self.args.seed)
 
     @property
     def network(self) -> nn.Module:
