@@ -65,10 +65,11 @@ def digest(path: str) -> str:
 
 
 def _looks_like_file(path: str) -> bool:
+    """Hub names are ``name`` or ``organisation/name``, neither of which is here."""
     parts = Path(path).parts
-    return (
-        path.startswith((".", "/", "~")) or len(parts) > 2 or _suffix(Path(path)) in (*READERS, ".")
-    )
+    beside = len(parts) == 2 and Path(parts[0]).is_dir()
+    elsewhere = path.startswith((".", "/", "~")) or len(parts) > 2 or beside
+    return elsewhere or _suffix(Path(path)) in READERS
 
 
 def _suffix(path: Path) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from rlhf.config import Format
 from rlhf.data.cells import PROMPT, RESPONSE, first, number_in, prompt_at, response_at, text_at
@@ -49,7 +49,9 @@ _VERDICTS = {
 
 def record(row: Row, metadata: Metadata) -> Iterable[Item]:
     """One of our own records, as `records.to_json` writes it."""
-    data = {k: v for k, v in row.items() if v is not None}
+    data = _given(row)
+    if isinstance(row.get("prompt"), Mapping):
+        data["prompt"] = _given(cast("Row", row["prompt"]))
     kind, home = Preference, "provenance"
     if "messages" in data:
         asked = "id" in data or not _has_reply(data["messages"])
@@ -61,9 +63,14 @@ def record(row: Row, metadata: Metadata) -> Iterable[Item]:
     known = data.get(home) or {}
     if not isinstance(known, Mapping):
         raise RowError(f"`{home}` must be an object")
-    data[home] = {"origin": metadata["origin"], **cast("Metadata", known)}
+    data[home] = {"origin": metadata["origin"], **_given(cast("Metadata", known))}
     found = from_json(kind, data)
     yield Judged(found, ()) if isinstance(found, Comparison) else found
+
+
+def _given(row: Row) -> dict[str, Any]:
+    """What a row says; columnar files fill up what it leaves out with None."""
+    return {k: v for k, v in row.items() if v is not None}
 
 
 def _has_reply(messages: object) -> bool:

@@ -87,7 +87,7 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
     if not runs["ppo"].exists():
         config = {"out": str(runs["ppo"]), "policy": str(runs["sft"]), "reward": str(reward),
                   "data": data(seen), "learning_rate": 1e-4, "value_learning_rate": 3e-4,
-                  "num_rollouts": 20, "rollout_batch_size": 32, "num_ppo_epochs": 1,
+                  "num_rollouts": 16, "rollout_batch_size": 32, "num_ppo_epochs": 1,
                   "num_mini_batches": 2, "max_new_tokens": MAX_NEW_TOKENS,
                   "value_warmup_steps": 3, **shared}  # fmt: skip
         ppo.run(build(PPOConfig, config))

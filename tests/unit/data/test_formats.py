@@ -1,6 +1,8 @@
 import json
+from dataclasses import replace
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -271,6 +273,21 @@ def test_any_rows_give_records_or_a_data_error(tmp_path_factory, kind, rows):
     else:
         assert found
         assert all(type(record) is kind for record in found)
+
+
+def test_our_records_survive_a_columnar_file_that_fills_up_what_is_left_out(tmp_path):
+    records = [
+        Preference(Prompt.from_text("Hi", topic="t"), "a", "b", 0.5, 0.75, 4, {"x": 1}),
+        Preference(HI, "c", "d", provenance={"y": "z"}),
+    ]
+    Dataset.from_list([to_json(record) for record in records]).to_parquet(tmp_path / "a.parquet")
+    found = read(SourceConfig(path=str(tmp_path / "a.parquet")), Preference)
+    origins = [record.provenance["origin"] for record in found]
+    assert origins == [f"{tmp_path}/a.parquet, row {n}" for n in (1, 2)]
+    assert found == [
+        replace(record, provenance={**record.provenance, "origin": origin})
+        for record, origin in zip(records, origins, strict=True)
+    ]
 
 
 plain = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
