@@ -1,7 +1,7 @@
 """What the stages that drive one of TRL's trainers share: arguments, the loop, what is left."""
 
 import difflib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields
 from typing import Any, TypeVar, get_type_hints
 
@@ -16,6 +16,10 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainingArguments,
+)
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
 )
 
 from rlhf.config import StageConfig
@@ -55,6 +59,7 @@ def training_arguments(
             "early_stopping_patience needs something to evaluate on; set data.eval or "
             "data.eval_fraction"
         )
+    _check_trackers(config.report_to)
     ours = {name: getattr(config, name) for name in _SAME_NAME} | {
         "output_dir": str(run.checkpoints),
         "run_name": config.out,
@@ -106,6 +111,16 @@ def save_trained(
     else:
         model.save_pretrained(run.model)
     tokenizer.save_pretrained(str(run.tokenizer))
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            near = difflib.get_close_matches(name, INTEGRATION_TO_CALLBACK, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "see Transformers' `report_to`"
+            raise ConfigError(f"report_to: there is no tracker {name!r}; {hint}")
+        if name not in get_available_reporting_integrations():
+            raise ConfigError(f"report_to: {name} is not installed; install it, or leave it out")
 
 
 def _validated(
