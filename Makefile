@@ -1,7 +1,7 @@
 # Each target makes .venv once and installs what it needs; a second run uses it again.
 PYTHON ?= python3
 VENV   ?= .venv
-OUT    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+OUT    ?= $(if $(wildcard runs/demo),runs/demo-$(shell date +%Y%m%d-%H%M%S),runs/demo)
 ARGS   ?=
 
 BIN := $(VENV)/bin

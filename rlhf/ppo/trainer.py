@@ -9,20 +9,19 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl.trainer.base_trainer import (
     _BaseTrainer,  # pyright: ignore[reportPrivateUsage] - TRL's trainers all extend it
 )
 from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
-from rlhf.model.heads import ScoreHead, head_size, load_head, save_head
-from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
+from rlhf.model.heads import load_head, save_head
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import logprobs, values
-from rlhf.model.start import Start, load_start
+from rlhf.ppo.actors import add_value, load_policy
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.collector import Collector, ScoreUnits
 from rlhf.ppo.objectives import (
@@ -32,9 +31,8 @@ from rlhf.ppo.objectives import (
     explained_variance,
     masked_mean,
 )
-from rlhf.ppo.rewards import RewardAdapter, RewardFunc, Rewards
+from rlhf.ppo.rewards import RewardFunc, Rewards
 from rlhf.ppo.rollout import MicroBatch, micro_batches
-from rlhf.runs import is_run
 
 _STATE = "ppo_state.json"
 _VALUE = "value"
@@ -82,7 +80,7 @@ class PPOTrainer(_BaseTrainer):
         if train_dataset is None or "prompt" not in train_dataset.column_names:
             raise ValueError("train_dataset needs a `prompt` column")
         self._prompts = train_dataset
-        policy, tokenizer, base = _policy(model, peft_config)
+        policy, tokenizer, base = load_policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
         functions = (
             [reward_funcs]
@@ -91,7 +89,7 @@ class PPOTrainer(_BaseTrainer):
         )
         copy_adapter(policy, "default", "ref")
         self.rewards = Rewards(policy, functions, args.reward_weights, base)
-        self.value_head = _value(policy, self.rewards.adapters)
+        self.value_head = add_value(policy, self.rewards.adapters)
         # a child of the model, so that gradients are cleared and devices moved with it
         policy.add_module("value_head", self.value_head)
         disable_dropout_in_model(policy)
@@ -341,36 +339,6 @@ class _Rollouts:
 
     def __iter__(self) -> Iterator[MicroBatch]:
         return self.trainer.rollout_batches()
-
-
-def _policy(
-    model: str | Path | PeftModel, peft_config: PeftConfig | None
-) -> tuple[PeftModel, PreTrainedTokenizerFast, str]:
-    """The policy as a trainable adapter, its tokenizer, and its base's fingerprint."""
-    if isinstance(model, str | Path) and is_run(model):
-        start = Start.of_run(model)
-        loaded, tokenizer = load_start(start)
-        if not isinstance(loaded, PeftModel):
-            raise ValueError(f"{model}: PPO trains adapters, and this run trained the whole model")
-        return loaded, tokenizer, start.fingerprint
-    if isinstance(model, str | Path):
-        if peft_config is None:
-            raise ValueError(f"{model} is a base; give a peft_config for the policy's adapter")
-        model = cast("PeftModel", get_peft_model(load_base(BaseSpec(str(model))), peft_config))
-    path = str(cast("PreTrainedModel", model.get_base_model()).name_or_path)
-    return model, load_tokenizer(path), fingerprint(BaseSpec(path))
-
-
-def _value(policy: PeftModel, rewards: Sequence[RewardAdapter]) -> ScoreHead:
-    """Make the value adapter, and its head: the first reward's, or nothing known yet."""
-    source = "reward" if rewards else "default"
-    copy_adapter(policy, source, "value", trainable=True)
-    head = ScoreHead(head_size(cast("PreTrainedModel", policy.get_base_model()))).to(policy.device)
-    if rewards:
-        head.load_state_dict(rewards[0].head.state_dict())
-    else:
-        nn.init.zeros_(head.weight)
-    return head
 
 
 def _shuffled(size: int, *seeds: int) -> list[int]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ from tests.stages import QLORA, config
 pytestmark = pytest.mark.integration
 
 PROMPTS = [{"prompt": f"where is order {i}?"} for i in range(6)]
-PPO = {
+PPO: dict[str, Any] = {
     "num_rollouts": 3,
     "rollout_batch_size": 8,
     "per_device_train_batch_size": 2,
@@ -46,6 +47,14 @@ PPO = {
     "value_warmup_steps": 1,
     "learning_rate": 1e-2,
     "value_learning_rate": 1e-2,
+}
+
+QUIET: dict[str, Any] = {
+    "report_to": [],
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "save_strategy": "no",
 }
 
 
@@ -61,14 +70,12 @@ def runs(make_base, tmp_path_factory) -> Path:
     return root
 
 
-def arguments(folder: Path, **keys) -> PPOArguments:
-    quiet = {"report_to": [], "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
-    return PPOArguments(
-        **{"output_dir": str(folder), "save_strategy": "no", **quiet, **PPO, **keys}
-    )
+def arguments(folder: Path, **keys: Any) -> PPOArguments:
+    keys = {**QUIET, "output_dir": str(folder), **PPO, **keys}
+    return PPOArguments(**keys)
 
 
-def trainer(runs: Path, folder: Path, rewards=None, **keys) -> PPOTrainer:
+def trainer(runs: Path, folder: Path, rewards: Any = None, **keys: Any) -> Any:
     return PPOTrainer(
         runs / "sft",
         rewards or runs / "reward",
@@ -82,7 +89,7 @@ def hashes(model: PeftModel) -> dict[str, str]:
     found = {}
     for name, tensor in model.named_parameters():
         raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-        found[name] = hashlib.sha256(raw.numpy()).hexdigest()
+        found[name] = hashlib.sha256(raw.numpy().tobytes()).hexdigest()
     return found
 
 
@@ -177,21 +184,21 @@ def test_the_policy_gradient_on_nf4_after_everything_is_that_of_a_fresh_fp32_mod
         trains_policy=True,
     )  # fmt: skip
     ours.training_step(ours.model, batch)
-    got = torch.cat([p.grad.flatten() for p in role_parameters(ours.model, "policy")])
+    got = torch.cat([cast("Any", p.grad).flatten() for p in role_parameters(ours.model, "policy")])
 
-    fresh = AutoModelForCausalLM.from_pretrained(make_base(), dtype=torch.float32)
-    quantised = dict(ours.model.get_base_model().named_modules())
+    fresh: Any = AutoModelForCausalLM.from_pretrained(make_base(), dtype=torch.float32)
+    quantised: dict[str, Any] = dict(ours.model.get_base_model().named_modules())
     for name, module in fresh.named_modules():
-        twin = quantised.get(name)
+        twin: Any = quantised.get(name)
         twin = getattr(twin, "base_layer", twin)
-        if isinstance(twin, Linear4bit):
-            module.weight.data = dequantize_4bit(twin.weight.data, twin.weight.quant_state)
+        if type(twin) is Linear4bit:
+            module.weight.data = dequantize_4bit(twin.weight.data, cast("Any", twin.weight).quant_state)
     fresh = load_adapter(fresh, open_run(runs / "sft").adapter)
     new, _ = logprobs(fresh, batch.sequences)
     clipped_policy_loss(
         new, batch.old_logprobs, batch.advantages, batch.mask, clip_range=0.2
     ).backward()
-    want = torch.cat([p.grad.flatten() for p in role_parameters(fresh, "policy")])
+    want = torch.cat([cast("Any", p.grad).flatten() for p in role_parameters(fresh, "policy")])
     assert torch.cosine_similarity(got, want, dim=0) > 0.999
     assert_close(got.norm(), want.norm(), rtol=1e-3, atol=0)
 
@@ -311,7 +318,7 @@ def test_checkpoints_and_evaluations_fall_between_rollouts(tmp_path):
     assert (args.save_steps, args.eval_steps) == (8, 12)
 
 
-def stage(runs: Path, out: Path, **keys) -> PPOConfig:
+def stage(runs: Path, out: Path, **keys: Any) -> PPOConfig:
     return build(
         PPOConfig,
         {
@@ -336,6 +343,7 @@ def test_the_stage_leaves_a_policy_that_the_next_one_starts_from(runs, tmp_path)
         *logged
     )
     model, tokenizer = load_start(Start.of_run(out))
+    assert isinstance(model, PeftModel)
     before = load_file(open_run(runs / "sft").adapter / "adapter_model.safetensors")
     after = load_file(run.adapter / "adapter_model.safetensors")
     assert before.keys() == after.keys()

@@ -50,8 +50,13 @@ text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4
 )
 
 
+def conversation(*texts: str) -> list[Message]:
+    """User and assistant in turn."""
+    return [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
+
+
 def one(token: str, tokenizer=chatml) -> int:
-    return tokenizer.convert_tokens_to_ids(token)
+    return tokenizer.get_vocab()[token]
 
 
 def test_the_template_names_the_end_token_even_where_eos_is_another():
@@ -93,8 +98,8 @@ def test_a_demonstration_is_its_prompt_and_its_response(question, answer):
 
 
 def test_every_assistant_turn_counts_with_its_end_token_and_nothing_else():
-    turns = [("user", "q"), ("assistant", "r"), ("user", "s"), ("assistant", "t")]
-    ids, labels = encode_demonstration(chatml, [Message(r, c) for r, c in turns])
+    turns = conversation("q", "r", "s", "t")
+    ids, labels = encode_demonstration(chatml, turns)
     assert [i for i in labels if i != IGNORED] == [
         one("r"), one("<|im_end|>"), one("t"), one("<|im_end|>"),
     ]  # fmt: skip
@@ -104,8 +109,8 @@ def test_every_assistant_turn_counts_with_its_end_token_and_nothing_else():
 
 def test_a_turn_that_the_template_rewrites_later_is_not_counted():
     tokenizer = bytes_tokenizer(FORGETFUL)
-    turns = [("user", "q"), ("assistant", "r"), ("user", "s"), ("assistant", "t")]
-    ids, labels = encode_demonstration(tokenizer, [Message(r, c) for r, c in turns])
+    turns = conversation("q", "r", "s", "t")
+    ids, labels = encode_demonstration(tokenizer, turns)
     assert [i for i in labels if i != IGNORED] == [one("t"), one("<|im_end|>")]
     assert "gone" in tokenizer.decode(ids)
 

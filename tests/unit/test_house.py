@@ -1,4 +1,4 @@
-"""What keeps the house in order: versions, constraints, declared dependencies, one set of commands."""
+"""What keeps the house in order: versions, constraints, dependencies, one set of commands."""
 
 import ast
 import os
@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DECLARED = {
     Requirement(line).name: Requirement(line) for line in PROJECT["project"]["dependencies"]
 }
-HELD = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+HELD = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
 NAME_OF = {
     "argon2": "argon2-cffi",
     "huggingface_hub": "huggingface-hub",
@@ -32,22 +32,18 @@ NAME_OF = {
 
 
 def test_the_changelog_starts_with_this_version():
-    versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert versions[0] == rlhf.__version__
 
 
 def test_every_library_that_is_imported_is_declared():
-    imported = {
-        name.split(".")[0]
-        for package in ("rlhf", "labeling_ui")
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""] * isinstance(node, ast.ImportFrom)
-        )
-    }
+    imported: set[str] = set()
+    for path in (*(ROOT / "rlhf").rglob("*.py"), *(ROOT / "labeling_ui").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"rlhf", "labeling_ui"}
     assert "torch" in foreign
     assert {NAME_OF.get(name, name) for name in foreign} <= DECLARED.keys()
@@ -55,11 +51,12 @@ def test_every_library_that_is_imported_is_declared():
 
 def test_what_is_declared_is_held_to_a_version_that_fits_and_is_the_one_tested():
     groups = PROJECT["dependency-groups"]
-    tested = [Requirement(line) for group in ("test", "lint") for line in groups[group]]
-    for requirement in (*DECLARED.values(), *tested):
-        held = HELD[requirement.name]
-        assert requirement.specifier.contains(held), requirement
-        assert version(requirement.name).split("+")[0] == held, requirement.name
+    used = [*DECLARED.values(), *map(Requirement, groups["test"])]
+    for requirement in (*used, *map(Requirement, groups["lint"])):
+        assert requirement.specifier.contains(HELD[requirement.name]), requirement
+    for requirement in used:
+        found = version(requirement.name).split("+")[0]
+        assert found == HELD[requirement.name], requirement.name
 
 
 def test_pre_commit_runs_what_ci_runs():

@@ -16,6 +16,7 @@ ROWS = [
     {"rlhf"},
     {"rlhf.errors"},
     {"rlhf.records"},
+    {"rlhf.plain"},
     {"rlhf.config"},
     {"rlhf.disk", "rlhf.provenance", "rlhf.manual"},
     {"rlhf.runs", "rlhf.ppo.objectives"},
@@ -26,8 +27,8 @@ ROWS = [
     {"rlhf.stages"},
     {"rlhf.cli"},
 ]
-LABELING_MAY = {name for row in ROWS[:8] for name in row} | {"rlhf.evaluate"}
-WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.config", "rlhf.runs"}
+LABELING_MAY = {name for row in ROWS[:9] for name in row} | {"rlhf.evaluate"}
+WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs"}
 
 Import = tuple[str, bool]
 """What is imported, and whether it is imported when the module is."""

@@ -159,12 +159,12 @@ def test_policy_loss_by_hand():
 @given(episodes(columns=3), st.floats(0.05, 0.5), st.floats(0.05, 0.5), st.floats(1.1, 4))
 def test_policy_loss_agrees_with_the_paper_case_by_case(episode, low, high, dual):
     where, new, old, advantages = episode
-    args = [kept(x, where) for x in (new, old, advantages)]
+    new_, old_, good = (kept(x, where) for x in (new, old, advantages))
     loss = clipped_policy_loss(
         new, old, advantages, where, clip_range=low, clip_range_high=high, dual_clip=dual
     )
     assert float(loss) == pytest.approx(
-        oracles.clipped_policy_loss(*args, low, high, dual), rel=1e-9, abs=1e-9
+        oracles.clipped_policy_loss(new_, old_, good, low, high, dual), rel=1e-9, abs=1e-9
     )
 
 
@@ -191,10 +191,10 @@ def test_value_loss_by_hand():
 @given(episodes(columns=3), st.floats(0.05, 1))
 def test_value_loss_agrees_with_the_definition(episode, clip_range):
     where, values, old, returns = episode
-    args = [kept(x, where) for x in (values, old, returns)]
+    now, before, target = (kept(x, where) for x in (values, old, returns))
     loss = clipped_value_loss(values, old, returns, where, clip_range=clip_range)
     assert float(loss) == pytest.approx(
-        oracles.clipped_value_loss(*args, clip_range), rel=1e-9, abs=1e-9
+        oracles.clipped_value_loss(now, before, target, clip_range), rel=1e-9, abs=1e-9
     )
 
 

@@ -1,23 +1,11 @@
-"""The command line, thin: parse, then import, then run.
-
-Nothing heavier than argparse is imported before a command is known. Results go to stdout and
-everything else to stderr; 0 is success, 1 a mistake that the user can put right, 2 a command line
-that makes no sense.
-"""
+"""The commands, their options and what ``--help`` says; nothing here imports more than argparse."""
 
 import argparse
-import os
-import shlex
-import sys
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
 
 from rlhf import __version__
-from rlhf.errors import RLHFError
 
 STAGES = {
     "pretrain": "Train a base from scratch, or further, on text.",
@@ -151,179 +139,12 @@ def _add_judging(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("--campaign", help="the name that people see")
     compare.add_argument("--overlap", type=int, help="raters per comparison; default 1")
     compare.add_argument("--no-wait", dest="wait", action="store_false", help="collect votes later")
+    chat = command("chat", "Talk to a policy at the terminal.")
+    chat.add_argument("of", metavar="RUN", help="a run folder or a base")
+    chat.add_argument("--system", help="a system message that opens every conversation")
+    chat.add_argument("--max-new-tokens", type=int, help="longest answer; default 256")
+    chat.add_argument("--temperature", type=float, help="of sampling; default 1")
+    chat.add_argument("--seed", type=int, help="for the same answers every time")
     collect = command("collect", "Take in the votes of a comparison that people judge.")
     collect.add_argument("of", type=Path, metavar="RUN", help="a compare run")
     collect.add_argument("--no-wait", dest="wait", action="store_false", help="take what is there")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["label"]:
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", "labeling_ui", *arguments[1:]])
-    options = _parse(arguments)
-    _quieten()
-    try:
-        return _COMMANDS.get(options.command, _train)(options)
-    except RLHFError as error:
-        print(f"rlhf {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"\nrlhf {options.command}: interrupted{_way_on(arguments, options)}", file=sys.stderr
-        )
-        return 1
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Overrides may stand anywhere, also after an option, where argparse would not take them."""
-    top = parser()
-    options, rest = top.parse_known_args(arguments)
-    strange = [a for a in rest if a.startswith("-") or "=" not in a]
-    if strange or (rest and options.command not in STAGES):
-        words = " ".join(strange or rest)
-        top.exit(
-            2,
-            f"rlhf {options.command}: {words!r} is not understood; "
-            f"see `rlhf {options.command} --help`\n",
-        )
-    if rest:
-        options.overrides += rest
-    return options
-
-
-def _train(options: argparse.Namespace) -> int:
-    from rlhf.config import CONFIG_OF, load_config
-
-    config = load_config(CONFIG_OF[options.command], options.config, options.overrides)
-    # Libraries print their logs to stdout, which is for the result.
-    with redirect_stdout(sys.stderr):
-        stage = import_module(f"rlhf.stages.{options.command}")
-        path = stage.run(config, resume=options.resume)
-    _summarise(path)
-    print(path)
-    return 0
-
-
-def _summarise(path: Path) -> None:
-    """What a finished run came to, in one line on stderr."""
-    from rlhf.runs import open_run
-
-    run = open_run(path)
-    last: dict[str, Any] = {}
-    for line in run.read_metrics():
-        last |= line
-    measured = [f"{k} {v:.4g}" for k, v in last.items() if k.startswith("eval_") and v is not None]
-    memory = ", ".join(f"{v} MiB {k}" for k, v in run.facts["peak_memory_mb"].items())
-    words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory, *measured[:6]]
-    print("; ".join(words), file=sys.stderr)
-
-
-def _doctor(_: argparse.Namespace) -> int:
-    from rlhf.stages.doctor import run
-
-    diagnosis = run()
-    for name, value in diagnosis.found.items():
-        print(f"{name:<15}{value}")
-    for one in diagnosis.missing:
-        print(f"{'missing':<15}{one}")
-    return 1 if diagnosis.missing else 0
-
-
-def _runs(options: argparse.Namespace) -> int:
-    from rlhf.runs import list_runs, list_unfinished
-
-    for run in list_runs(options.root):
-        facts = run.facts
-        print(f"{run.path}  {run.stage}  {facts['finished'][:16]}  {facts['wall_seconds']:.0f} s")
-    for path in list_unfinished(options.root):
-        print(f"{path}  unfinished: being written, or to be finished with --resume")
-    return 0
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from rlhf.stages.demo import DemoOptions, run
-
-    demo = DemoOptions(
-        out=options.out,
-        seed=options.seed,
-        raters=options.raters,
-        resume=options.resume,
-        port=options.port,
-    )
-    run(demo, _tell)
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from rlhf.evaluate.reward import table
-    from rlhf.stages.evaluate import EvaluateOptions, run
-
-    found = run(
-        EvaluateOptions(
-            run=options.of,
-            data=tuple(options.data),
-            format=options.format,
-            cluster=tuple(options.cluster),
-        )
-    )
-    print(table(found))
-    return 0
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from rlhf.config import build
-    from rlhf.stages.compare import CompareOptions, run
-
-    given = {k: v for k, v in vars(options).items() if v is not None and k != "command"}
-    print(run(build(CompareOptions, given, where="command line")))
-    return 0
-
-
-def _collect(options: argparse.Namespace) -> int:
-    from rlhf.stages.compare import collect
-
-    print(collect(options.of, wait=options.wait))
-    return 0
-
-
-def _tell(line: str) -> None:
-    print(line, flush=True)
-
-
-_COMMANDS = {
-    "evaluate": _evaluate,
-    "compare": _compare,
-    "collect": _collect,
-    "demo": _demo,
-    "doctor": _doctor,
-    "runs": _runs,
-}
-
-
-def _quieten() -> None:
-    """Keep what libraries say to developers off the screen, unless it is asked for."""
-    for name, value in {
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TRL_EXPERIMENTAL_SILENCE": "1",
-    }.items():
-        os.environ.setdefault(name, value)
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-
-
-def _way_on(arguments: Sequence[str], options: argparse.Namespace) -> str:
-    """How to go on after an interruption."""
-    if options.command in STAGES:
-        from rlhf.config import CONFIG_OF, load_config
-        from rlhf.runs import can_resume
-
-        config = load_config(CONFIG_OF[options.command], options.config, options.overrides)
-        if not can_resume(config.out):
-            return " before the first checkpoint; nothing was kept"
-    elif options.command != "demo":
-        return ""
-    again = [a for a in arguments if a != "--resume"]
-    return f"; go on with `{shlex.join(['rlhf', *again, '--resume'])}`"

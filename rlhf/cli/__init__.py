@@ -1,0 +1,81 @@
+"""The command line, thin: parse, then import, then run.
+
+Nothing heavier than argparse is imported before a command is known. Results go to stdout and
+everything else to stderr; 0 is success, 1 a mistake that the user can put right, 2 a command line
+that makes no sense.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+
+from rlhf.cli.commands import COMMANDS, train
+from rlhf.cli.parser import STAGES, parser
+from rlhf.errors import RLHFError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["label"]:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "labeling_ui", *arguments[1:]])
+    options = _parse(arguments)
+    _quieten()
+    try:
+        return COMMANDS.get(options.command, train)(options)
+    except RLHFError as error:
+        print(f"rlhf {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"\nrlhf {options.command}: interrupted{_way_on(arguments, options)}", file=sys.stderr
+        )
+        return 1
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Overrides may stand anywhere, also after an option, where argparse would not take them."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    strange = [a for a in rest if a.startswith("-") or "=" not in a]
+    if strange or (rest and options.command not in STAGES):
+        words = " ".join(strange or rest)
+        top.exit(
+            2,
+            f"rlhf {options.command}: {words!r} is not understood; "
+            f"see `rlhf {options.command} --help`\n",
+        )
+    if rest:
+        options.overrides += rest
+    return options
+
+
+def _quieten() -> None:
+    """Keep what libraries say to developers off the screen, unless it is asked for."""
+    for name, value in {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _way_on(arguments: Sequence[str], options: argparse.Namespace) -> str:
+    """How to go on after an interruption."""
+    if options.command in STAGES:
+        from rlhf.config import CONFIG_OF, load_config
+        from rlhf.runs import can_resume
+
+        config = load_config(CONFIG_OF[options.command], options.config, options.overrides)
+        if not can_resume(config.out):
+            return " before the first checkpoint; nothing was kept"
+    elif options.command != "demo":
+        return ""
+    again = [a for a in arguments if a != "--resume"]
+    return f"; go on with `{shlex.join(['rlhf', *again, '--resume'])}`"

@@ -1,0 +1,140 @@
+"""What each command does: import its stage, run it, print the result."""
+
+import argparse
+import sys
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_UNTOLD = ("_runtime", "_per_second", "_tokens")
+"""Ends of the names of measurements that say nothing about what was learnt."""
+
+
+def train(options: argparse.Namespace) -> int:
+    """Run a training stage by its config."""
+    from rlhf.config import CONFIG_OF, load_config
+
+    config = load_config(CONFIG_OF[options.command], options.config, options.overrides)
+    # Libraries print their logs to stdout, which is for the result.
+    with redirect_stdout(sys.stderr):
+        stage = import_module(f"rlhf.stages.{options.command}")
+        path = stage.run(config, resume=options.resume)
+    _summarise(path)
+    print(path)
+    return 0
+
+
+def _summarise(path: Path) -> None:
+    """What a finished run came to, in one line on stderr."""
+    from rlhf.runs import open_run
+
+    run = open_run(path)
+    last: dict[str, Any] = {}
+    for line in run.read_metrics():
+        last |= line
+    measured = [
+        f"{name} {value:.4g}"
+        for name, value in last.items()
+        if name.startswith("eval_") and value is not None and not name.endswith(_UNTOLD)
+    ]
+    memory = ", ".join(f"{v} MiB {k}" for k, v in run.facts["peak_memory_mb"].items())
+    words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory, *measured]
+    print("; ".join(words), file=sys.stderr)
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from rlhf.stages.doctor import run
+
+    diagnosis = run()
+    for name, value in diagnosis.found.items():
+        print(f"{name:<15}{value}")
+    for one in diagnosis.missing:
+        print(f"{'missing':<15}{one}")
+    return 1 if diagnosis.missing else 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from rlhf.runs import list_runs, list_unfinished
+
+    for run in list_runs(options.root):
+        facts = run.facts
+        print(f"{run.path}  {run.stage}  {facts['finished'][:16]}  {facts['wall_seconds']:.0f} s")
+    for path in list_unfinished(options.root):
+        print(f"{path}  unfinished: being written, or to be finished with --resume")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from rlhf.stages.demo import DemoOptions, run
+
+    demo = DemoOptions(
+        out=options.out,
+        seed=options.seed,
+        raters=options.raters,
+        resume=options.resume,
+        port=options.port,
+    )
+    run(demo, _tell)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rlhf.evaluate.reward import table
+    from rlhf.stages.evaluate import EvaluateOptions, run
+
+    found = run(
+        EvaluateOptions(
+            run=options.of,
+            data=tuple(options.data),
+            format=options.format,
+            cluster=tuple(options.cluster),
+        )
+    )
+    print(table(found))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rlhf.config import build
+    from rlhf.stages.compare import CompareOptions, run
+
+    print(run(build(CompareOptions, _given(options), where="command line")))
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given on the command line; the rest has its default where the options live."""
+    return {k: v for k, v in vars(options).items() if v is not None and k != "command"}
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from rlhf.config import build
+    from rlhf.stages.chat import ChatOptions, run
+
+    given = _given(options)
+    given["run"] = given.pop("of")
+    run(build(ChatOptions, given, where="command line"))
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from rlhf.stages.compare import collect
+
+    print(collect(options.of, wait=options.wait))
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+COMMANDS = {
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "chat": _chat,
+    "collect": _collect,
+    "demo": _demo,
+    "doctor": _doctor,
+    "runs": _runs,
+}

@@ -1,0 +1,46 @@
+"""The adapters that PPO starts with: where the policy comes from, and what the value is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from rlhf.model.adapters import copy_adapter
+from rlhf.model.heads import ScoreHead, head_size
+from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
+from rlhf.model.start import Start, load_start
+from rlhf.ppo.rewards import RewardAdapter
+from rlhf.runs import is_run
+
+
+def load_policy(
+    model: str | Path | PeftModel, peft_config: PeftConfig | None
+) -> tuple[PeftModel, PreTrainedTokenizerFast, str]:
+    """The policy as a trainable adapter, its tokenizer, and its base's fingerprint."""
+    if isinstance(model, str | Path) and is_run(model):
+        start = Start.of_run(model)
+        loaded, tokenizer = load_start(start)
+        if not isinstance(loaded, PeftModel):
+            raise ValueError(f"{model}: PPO trains adapters, and this run trained the whole model")
+        return loaded, tokenizer, start.fingerprint
+    if isinstance(model, str | Path):
+        if peft_config is None:
+            raise ValueError(f"{model} is a base; give a peft_config for the policy's adapter")
+        model = cast("PeftModel", get_peft_model(load_base(BaseSpec(str(model))), peft_config))
+    path = str(cast("PreTrainedModel", model.get_base_model()).name_or_path)
+    return model, load_tokenizer(path), fingerprint(BaseSpec(path))
+
+
+def add_value(policy: PeftModel, rewards: Sequence[RewardAdapter]) -> ScoreHead:
+    """Make the value adapter, and its head: the first reward's, or nothing known yet."""
+    source = "reward" if rewards else "default"
+    copy_adapter(policy, source, "value", trainable=True)
+    head = ScoreHead(head_size(cast("PreTrainedModel", policy.get_base_model()))).to(policy.device)
+    if rewards:
+        head.load_state_dict(rewards[0].head.state_dict())
+    else:
+        nn.init.zeros_(head.weight)
+    return head
