@@ -17,8 +17,10 @@ from rlhf.model.load import load_base
 from rlhf.model.roles import ADAPTER_OF
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.samples import record_samples
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -57,7 +59,9 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
             copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
         save_trained(model, tokenizer, folder)
+    write_run_report(config.out)
     return Path(config.out)
 
 

@@ -15,8 +15,10 @@ from rlhf.errors import ConfigError
 from rlhf.model.adapters import orthogonality, unrounded
 from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.samples import record_samples
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -48,7 +50,9 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
             )
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
         save_trained(model, tokenizer, folder)
+    write_run_report(config.out)
     return Path(config.out)
 
 
