@@ -228,12 +228,14 @@ def _list_in(place: str, data: object) -> list[object]:
 def _rows_of_dataset(
     path: str, split: str | None, load: Callable[[str, str | None], Any]
 ) -> Iterator[Placed]:
+    from datasets.exceptions import DatasetsError
+
     try:
         dataset = load(path, split)
         stream: Iterable[Row] = dataset
         for number, row in enumerate(stream, start=1):
             yield f"{path}, row {number}", row
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, DatasetsError) as error:
         what = (
             "neither a folder written by `datasets` nor a label export"
             if load is _saved

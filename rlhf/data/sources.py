@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from rlhf.config import SourceConfig
 from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
-from rlhf.data.formats import SHAPES, TURNS, Item, Judged, Shape
+from rlhf.data.formats import SHAPES, TURNS, Item, Shape
+from rlhf.data.votes import Judged
 from rlhf.errors import DataError
 from rlhf.records import (
     Comparison,
@@ -119,8 +120,8 @@ def _shape(place: str, row: Row, source: SourceConfig) -> Shape:
     columns = ", ".join(f"`{name}`" for name in row) or "none"
     if source.format == "auto":
         raise DataError(
-            f"{place}: cannot tell what the columns mean ({columns}); rename them as in the "
-            "README's table of formats, or set format:"
+            f"{place}: cannot tell what the columns mean ({columns}); rename them to "
+            + "; or ".join(shape.columns for shape in SHAPES if shape.named)
         )
     raise DataError(f"{place}: format {source.format} needs {named[0].columns}; found {columns}")
 

@@ -17,17 +17,21 @@ from rlhf.model.start import Start
 
 
 @dataclass(slots=True, eq=False)
-class Base:
-    """A base in memory. The first adapter wraps it, for those who used it bare as well."""
+class InMemory:
+    """A base in memory, with the adapters that were put on it.
+
+    The first adapter wraps the base and acts inside it, so whoever was there before has to see the
+    wrapped one, to switch the adapter off.
+    """
 
     model: PreTrainedModel | PeftModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Actor:
-    """A base and which of its adapters acts; None is the bare base."""
+    """A base in memory and which of its adapters acts; None is the bare base."""
 
-    base: Base
+    base: InMemory
     adapter: str | None
     tokenizer: PreTrainedTokenizerFast
     lock: threading.RLock
@@ -35,7 +39,7 @@ class Actor:
 
     @property
     def model(self) -> PreTrainedModel | PeftModel:
-        """The base as it is now, with every adapter that anybody put on it."""
+        """The base, with whatever adapters it has by now."""
         return self.base.model
 
     @property
@@ -87,8 +91,8 @@ def context_length(model: PreTrainedModel | PeftModel, adapter: str | None = "de
 class Bases:
     """Bases that are in memory, each with the adapters that were asked for."""
 
-    _bases: dict[tuple[str, BaseSpec, str], Base] = field(
-        default_factory=dict[tuple[str, BaseSpec, str], Base]
+    _models: dict[tuple[str, BaseSpec, str], InMemory] = field(
+        default_factory=dict[tuple[str, BaseSpec, str], InMemory]
     )
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -102,14 +106,15 @@ class Bases:
             kind = str(PeftConfig.from_pretrained(str(start.adapter)).peft_type)
         tokenizer = load_tokenizer(start.tokenizer)
         spec, print_ = start.spec, start.fingerprint
-        loaded = [key for key in self._bases if key[:2] == (print_, spec)]
+        loaded = [key for key in self._models if key[:2] == (print_, spec)]
         key = next((k for k in loaded if k[2] in ("", kind) or not kind), (print_, spec, kind))
-        base = self._bases.pop(key, None) or Base(load_base(spec))
+        base = self._models.pop(key, None) or InMemory(load_base(spec))
         name = None
         if start.adapter is not None:
             name = f"at_{abs(hash(str(start.adapter.resolve())))}"
-            if not isinstance(base.model, PeftModel) or name not in base.model.peft_config:
-                base.model = load_adapter(base.model, start.adapter, name, trainable=False)
+            with self._lock:
+                if not isinstance(base.model, PeftModel) or name not in base.model.peft_config:
+                    base.model = load_adapter(base.model, start.adapter, name, trainable=False)
         base.model.eval()
-        self._bases[print_, spec, key[2] or kind] = base
+        self._models[print_, spec, key[2] or kind] = base
         return Actor(base, name, tokenizer, self._lock)

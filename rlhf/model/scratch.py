@@ -30,8 +30,8 @@ CHAT_TEMPLATE = (
 )
 """ChatML, with the marks that tell which tokens the assistant generates."""
 
-# Digits in pairs: numbers that nobody has seen are still made of tokens that everybody has.
-_PIECES = r" ?\p{N}{1,2}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s"
+# Digits one by one: numbers that nobody has seen are still made of tokens that everybody has.
+_PIECES = r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s"
 
 
 def new_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -87,7 +87,10 @@ _FACT_FLAWS: tuple[set[Flaw], ...] = (
     {"wrong_fact"},
     {"no_fact"},
 )
-_STEP_FLAWS: tuple[set[Flaw], ...] = (set(), set(), {"no_step"}, {"wrong_step"})
+_STEP_FLAWS: tuple[set[Flaw], ...] = (
+    *(set(), set(), set()),
+    *({"no_step"}, {"no_step"}, {"wrong_step"}),
+)
 _TONES: tuple[set[Flaw], ...] = (set(), {"plain"}, {"rude"})
 _SHAPES: tuple[set[Flaw], ...] = (set(), set(), {"long"}, {"cut"})
 
@@ -211,10 +214,10 @@ _ECHOED = (
 
 _Mixture = tuple[tuple[Callable[[random.Random], Document], float], ...]
 _LESSONS: tuple[tuple[float, _Mixture], ...] = (
-    (0.16, ((_echo, 1.0),)),
-    (0.14, ((_compare, 1.0),)),
+    (0.24, ((_echo, 1.0),)),
+    (0.10, ((_compare, 1.0),)),
     (
-        0.70,
+        0.66,
         (
             (_pair, 0.42),
             (_chat, 0.18),

@@ -6,6 +6,7 @@ regular expressions, so that any text has a score and nobody is asked.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -89,6 +90,17 @@ def gold(prompt: Prompt, response: Response | str) -> Gold:
         brevity=brevity,
         finished=finished,
     )
+
+
+def gold_scores(
+    prompts: Sequence[str], completions: Sequence[str], intent: Sequence[str], card: Sequence[Card]
+) -> list[float]:
+    """The gold score with the signature of TRL's rewards: ``rlhf.sandbox.gold:gold_scores``."""
+    rows = zip(prompts, completions, intent, card, strict=True)
+    return [
+        gold(Prompt.from_text(asked, intent=name, card=facts), text).total
+        for asked, text, name, facts in rows
+    ]
 
 
 def takes_a_step(text: str) -> bool:

@@ -6,7 +6,6 @@ from statistics import fmean
 
 from rlhf.records import Prompt
 from rlhf.sandbox.gold import gold
-from rlhf.sandbox.staff import ideal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +37,6 @@ def measure(name: str, prompts: Sequence[Prompt], texts: Sequence[str]) -> Measu
         wrong_fact_rate=1 - fmean(score.no_wrong_fact for score in scored),
         num_words=fmean(len(text.split()) for text in texts),
     )
-
-
-def baselines(
-    prompts: Sequence[Prompt], samples: Sequence[Sequence[str]], constant: str
-) -> list[Measured]:
-    """The scripted ideal, one reply for everybody, and picking by length.
-
-    ``samples`` holds several replies of the same policy to each prompt.
-    """
-    n = len(samples[0])
-    return [
-        measure("scripted ideal", prompts, [ideal(prompt) for prompt in prompts]),
-        measure("best constant reply", prompts, [constant] * len(prompts)),
-        measure(f"shortest of {n}", prompts, [min(texts, key=len) for texts in samples]),
-        measure(f"longest of {n}", prompts, [max(texts, key=len) for texts in samples]),
-    ]
 
 
 def best_constant(prompts: Sequence[Prompt], candidates: Iterable[str]) -> str:

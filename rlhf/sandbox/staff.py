@@ -33,9 +33,9 @@ class Clerk:
 STAFF = (
     Clerk("ideal", 0.20, {}),
     Clerk("curt", 0.18, {"plain": 1.0, "no_step": 0.8, "no_fact": 0.3, "wrong_fact": 0.1}),
-    Clerk("wrong", 0.20, {"wrong_fact": 1.0, "plain": 0.3, "wrong_step": 0.2}),
+    Clerk("wrong", 0.20, {"wrong_fact": 1.0, "plain": 0.3, "no_step": 0.2}),
     Clerk("verbose", 0.14, {"long": 1.0, "wrong_fact": 0.1, "no_fact": 0.3, "plain": 0.3}),
-    Clerk("careless", 0.14, {"cut": 0.7, "wrong_step": 0.6, "wrong_fact": 0.1, "plain": 0.3}),
+    Clerk("careless", 0.14, {"cut": 0.7, "no_step": 0.6, "wrong_fact": 0.1, "plain": 0.3}),
     Clerk("rude", 0.14, {"rude": 1.0, "no_step": 0.4, "no_fact": 0.2, "wrong_fact": 0.1}),
 )
 

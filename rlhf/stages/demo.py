@@ -17,26 +17,52 @@ from rlhf.errors import ConfigError, RunError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
-from rlhf.runs import is_run, newest_checkpoint
+from rlhf.runs import is_run, newest_checkpoint, open_run
 from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
-from rlhf.stages import dpo, ppo, reward, sft
-from rlhf.stages.demo_figures import Figures, policy_table, reward_audit, reward_lines, standings
+from rlhf.stages import compare, dpo, ppo, reward, sft
+from rlhf.stages.demo_figures import (
+    Figures,
+    constant_reply,
+    policy_table,
+    reward_audit,
+    reward_lines,
+    standings,
+)
 from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
-
-NUM_DEMONSTRATIONS = 1500
-NUM_COMPARISONS = {"simulated": (1600, 850), "human": (200, 50)}
-"""Comparisons to train on, and of held-out prompts; of the latter at least 600 must be settled."""
-OVERLAP = {"simulated": 3, "human": 1}
-NUM_PROMPTS = 2000
-"""Prompts that PPO answers."""
-NUM_EVAL_PROMPTS = 400
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs" / "demo"
+POLICIES = ("sft", "dpo", "ppo")
 MAX_NEW_TOKENS = 64
 
 R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything."""
+
+    demonstrations: int = 1500
+    comparisons: int = 1600
+    """To train on."""
+    held_out: int = 900
+    """Comparisons of held-out prompts; at least 600 of them should be settled."""
+    overlap: int = 3
+    """Votes on each comparison."""
+    prompts: int = 2000
+    """What PPO answers."""
+    rollouts: int = 40
+    """Rollouts of PPO."""
+    eval_prompts: int = 300
+    """Held-out prompts on which policies are compared."""
+    samples: int = 4
+    """Responses of each policy to each of them."""
+
+
+FOR_PEOPLE = Sizes(comparisons=150, held_out=50, overlap=1)
+"""What one person rates in an hour or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +75,9 @@ class DemoOptions:
     resume: bool = False
     port: int = 7860
     """Where people rate; simulated raters take any free one."""
+    base: Path = ROOT / "data" / "demo-base"
+    sizes: Sizes | None = None
+    """None for the usual ones."""
 
 
 @dataclass(slots=True)
@@ -62,6 +91,14 @@ class _Demo:
     @property
     def out(self) -> Path:
         return self.options.out
+
+    @property
+    def sizes(self) -> Sizes:
+        return self.options.sizes or (FOR_PEOPLE if self.options.raters == "human" else Sizes())
+
+    @property
+    def database(self) -> Path:
+        return self.out / "label.db"
 
     def seed(self, part: int) -> int:
         """A seed of its own for each set of prompts."""
@@ -110,7 +147,9 @@ def run(options: DemoOptions, tell: Tell) -> Path:
     """
     demo = _start(options, tell)
     data = _data(demo)
-    policy = demo.stage("sft", data__train__0__path=data["demonstrations"])
+    policy = demo.stage(
+        "sft", data__train__0__path=data["demonstrations"], model__base=str(options.base)
+    )
     votes = _votes(demo, policy)
     start = {"sft": str(policy), "data__train__0__path": votes["comparisons"]}
     scorer = demo.stage("reward", **start)
@@ -122,29 +161,53 @@ def run(options: DemoOptions, tell: Tell) -> Path:
     return options.out
 
 
+def _compare(demo: _Demo) -> Path:
+    """The report: every policy on held-out prompts, judged by the gold score."""
+    out = demo.out / "compare"
+    if not is_run(out):
+        compare.run(
+            compare.CompareOptions(
+                policies=[str(demo.out / name) for name in POLICIES],
+                prompts=str(demo.out / "data" / "held-out-prompts.jsonl"),
+                out=str(out),
+                judge="rlhf.sandbox.gold:gold_scores",
+                num_samples=demo.sizes.samples,
+                max_new_tokens=MAX_NEW_TOKENS,
+                seed=demo.options.seed,
+            )
+        )
+    return out
+
+
 def _figures(demo: _Demo, votes: dict[str, str]) -> Figures:
-    """Every policy on held-out prompts, and the reward model on held-out comparisons."""
+    """Every way of answering, and the reward model on held-out comparisons."""
+    cases = compare.read_cases(open_run(_compare(demo)))
     train, pairs = (_read(Path(votes[name]), Preference) for name in ("comparisons", "held-out"))
-    runs = [demo.out / name for name in ("sft", "dpo", "ppo")]
-    sampling = Sampling(MAX_NEW_TOKENS, seed=demo.seed(7))
-    candidates = [pair.chosen for pair in train]
+    constant = constant_reply(cases, [pair.chosen for pair in train])
     return Figures(
-        num_prompts=NUM_EVAL_PROMPTS,
-        standings=standings(runs, _eval_prompts(demo), sampling, candidates),
+        num_prompts=len({case.prompt.id for case in cases}),
+        num_samples=demo.sizes.samples,
+        standings=standings(cases, POLICIES, constant, demo.sizes.samples),
         ceiling=ceiling(pairs),
         audit=reward_audit(demo.out / "reward", pairs, train),
     )
 
 
 def _report(demo: _Demo, found: Figures) -> None:
-    """Print the tables, and keep them."""
+    """Tell the tables, and keep them."""
     (demo.out / "figures.json").write_text(json.dumps(found.to_json(), indent=2) + "\n")
-    total = sum(demo.seconds.values())
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
-    text = "\n\n".join([policy_table(found), reward_lines(found), f"{times}; in all {total:.0f} s"])
-    (demo.out / "README.md").write_text(f"# The demo's result\n\n{text}\n", encoding="utf-8")
-    demo.tell(text)
-    demo.tell(f"the labelling app with these votes: rlhf label serve --db {demo.out / 'label.db'}")
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
+    text = "\n\n".join(
+        [
+            policy_table(found),
+            reward_lines(found),
+            f"Time: {took}; in all {sum(demo.seconds.values()):.0f} s.",
+            f"Side by side: {open_run(demo.out / 'compare').comparison}",
+            f"The labelling app with these votes: rlhf label serve --db {demo.database}",
+        ]
+    )
+    (demo.out / "README.md").write_text(f"# What the demo found\n\n{text}\n", encoding="utf-8")
+    demo.tell(f"\n{text}")
 
 
 def _start(options: DemoOptions, tell: Tell) -> _Demo:
@@ -163,10 +226,10 @@ def _start(options: DemoOptions, tell: Tell) -> _Demo:
 def _data(demo: _Demo) -> dict[str, str]:
     """The files that training reads: what the staff said, and prompts for PPO."""
     folder = demo.out / "data"
-    said = demonstrations(prompts(demo.seed(1), NUM_DEMONSTRATIONS), demo.options.seed)
+    said = demonstrations(prompts(demo.seed(1), demo.sizes.demonstrations), demo.options.seed)
     records: dict[str, Sequence[Record]] = {
         "demonstrations": said,
-        "prompts": prompts(demo.seed(2), NUM_PROMPTS),
+        "prompts": prompts(demo.seed(2), demo.sizes.prompts),
         # not read here: for `rlhf compare` and `rlhf evaluate` by hand
         "held-out-prompts": _eval_prompts(demo),
     }
@@ -174,25 +237,24 @@ def _data(demo: _Demo) -> dict[str, str]:
 
 
 def _eval_prompts(demo: _Demo) -> list[Prompt]:
-    return prompts(demo.seed(3), NUM_EVAL_PROMPTS, held_out=True)
+    return prompts(demo.seed(3), demo.sizes.eval_prompts, held_out=True)
 
 
 def _votes(demo: _Demo, policy: Path) -> dict[str, str]:
     """The files of preferences that raters' votes amount to, by campaign."""
-    names = ("comparisons", "held-out")
-    files = {name: demo.out / "data" / f"{name}.jsonl" for name in names}
+    sizes, kind = demo.sizes, demo.options.raters
+    counts = {"comparisons": sizes.comparisons, "held-out": sizes.held_out}
+    files = {name: demo.out / "data" / f"{name}.jsonl" for name in counts}
     if not all(file.exists() for file in files.values()):
-        kind = demo.options.raters
         asks = [
-            Ask(name, _comparisons(demo, policy, name, count), OVERLAP[kind])
-            for name, count in zip(names, NUM_COMPARISONS[kind], strict=True)
+            Ask(name, _comparisons(demo, policy, name, count), sizes.overlap)
+            for name, count in counts.items()
         ]
-        database = demo.out / "label.db"
         with demo.timed("label"):
             if kind == "simulated":
-                settled = simulated_votes(database, asks, demo.options.seed)
+                settled = simulated_votes(demo.database, asks, demo.options.seed)
             else:
-                settled = human_votes(database, asks, demo.options.port, demo.tell)
+                settled = human_votes(demo.database, asks, demo.options.port, demo.tell)
         for name, found in settled.items():
             _write(files[name], found)
     return {name: str(file) for name, file in files.items()}

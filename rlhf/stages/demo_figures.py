@@ -6,20 +6,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rlhf.chat import decode_response
 from rlhf.evaluate.intervals import Estimate
 from rlhf.evaluate.reward import Audit, audit
 from rlhf.evaluate.winrate import gain, shares, win_rate
-from rlhf.model.generate import Sampling
-from rlhf.model.load import load_tokenizer
-from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer
-from rlhf.records import Preference, Prompt
-from rlhf.runs import open_run
-from rlhf.sandbox.measure import Measured, baselines, best_constant, measure
-
-SAMPLES = 4
-"""Replies of the SFT policy to each prompt, of which the shortest and the longest are picked."""
+from rlhf.records import Preference
+from rlhf.report import Case
+from rlhf.sandbox.measure import Measured, best_constant, measure
+from rlhf.sandbox.staff import ideal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +25,7 @@ class Standing:
     gain: Estimate
     """Mean gold score above SFT's, paired by prompt."""
     wins: Estimate
-    """Win rate over SFT by the gold score."""
+    """Win rate over SFT by the gold score; equal scores count a half."""
     kl: float | None
     """Nats per response from SFT; None for what is not a model."""
     num_words: float
@@ -43,7 +37,10 @@ class Figures:
     """Everything that the demo's tables show."""
 
     num_prompts: int
+    num_samples: int
+    """Responses to each prompt; intervals are clustered by prompt."""
     standings: tuple[Standing, ...]
+    """SFT, the aligned policies, the scripted ideal, and what needs no learning."""
     ceiling: float
     """How often who knows the gold score, but neither voter nor luck, predicts a settled vote."""
     audit: Audit
@@ -55,46 +52,48 @@ class Figures:
 
 
 def standings(
-    runs: Sequence[Path], prompts: Sequence[Prompt], sampling: Sampling, candidates: Sequence[str]
+    cases: Sequence[Case], names: Sequence[str], constant: str, num_samples: int
 ) -> tuple[Standing, ...]:
-    """SFT, which is the first of ``runs``, the aligned policies, and what needs no learning.
-
-    ``candidates`` are the replies of which the best constant one is picked.
-    """
-    policies = load_policies(runs)
-    reference, *aligned = policies.names
-    tokenizer = load_tokenizer(str(open_run(runs[0]).tokenizer))
-
-    def draw(name: str, number: int) -> list[list[int]]:
-        seed = None if sampling.seed is None else sampling.seed + number
-        again = Sampling(sampling.max_new_tokens, sampling.temperature, seed)
-        return policies.sample(name, prompts, again)
-
-    def texts(ids: list[list[int]]) -> list[str]:
-        return [decode_response(tokenizer, row) for row in ids]
-
-    drawn = [texts(draw(reference, number)) for number in range(SAMPLES)]
-    sft = measure(reference, prompts, drawn[0])
-    found = [_standing(sft, sft, 0.0)]
-    for number, name in enumerate(aligned, start=SAMPLES):
-        ids = draw(name, number)
-        kl = fmean(policies.kl(name, reference, prompts, ids))
-        found.append(_standing(measure(name, prompts, texts(ids)), sft, kl))
-    constant = best_constant(prompts, candidates)
-    others = baselines(prompts, list(zip(*drawn, strict=True)), constant)
-    return (*found, *(_standing(one, sft, None) for one in others))
+    """Every way of answering, from the responses of a compare run whose first policy is SFT."""
+    prompts = [case.prompt for case in cases]
+    said = {name: [case.answers[i].text for case in cases] for i, name in enumerate(names)}
+    groups = [
+        said[names[0]][start : start + num_samples] for start in range(0, len(cases), num_samples)
+    ]
+    shortest = [text for group in groups for text in [min(group, key=len)] * num_samples]
+    longest = [text for group in groups for text in [max(group, key=len)] * num_samples]
+    said |= {
+        "scripted ideal": [ideal(prompt) for prompt in prompts],
+        "best constant reply": [constant] * len(prompts),
+        f"shortest of {num_samples}": shortest,
+        f"longest of {num_samples}": longest,
+    }
+    measured = [measure(name, prompts, texts) for name, texts in said.items()]
+    kl = {name: fmean(case.answers[i].kl or 0.0 for case in cases) for i, name in enumerate(names)}
+    ids = [prompt.id for prompt in prompts]
+    return tuple(_standing(one, measured[0], ids, kl.get(one.name)) for one in measured)
 
 
-def _standing(one: Measured, sft: Measured, kl: float | None) -> Standing:
+def _standing(one: Measured, sft: Measured, prompts: Sequence[str], kl: float | None) -> Standing:
     return Standing(
         name=one.name,
         gold=one.mean_gold,
-        gain=gain(one.gold, sft.gold),
-        wins=win_rate(shares(one.gold, sft.gold)),
+        gain=gain(one.gold, sft.gold, prompts),
+        wins=win_rate(shares(one.gold, sft.gold), prompts),
         kl=kl,
         num_words=one.num_words,
         wrong_fact_rate=one.wrong_fact_rate,
     )
+
+
+def constant_reply(cases: Sequence[Case], candidates: Sequence[str]) -> str:
+    """The candidate that would do best if everybody were told the same, on these very prompts."""
+    prompts = list({case.prompt.id: case.prompt for case in cases}.values())
+    return best_constant(prompts[:_CONSTANT_PROMPTS], candidates[:_CONSTANT_CANDIDATES])
+
+
+_CONSTANT_PROMPTS = 150
+_CONSTANT_CANDIDATES = 300
 
 
 def reward_audit(run: Path, pairs: Sequence[Preference], train: Sequence[Preference]) -> Audit:
@@ -109,14 +108,16 @@ def reward_audit(run: Path, pairs: Sequence[Preference], train: Sequence[Prefere
 def policy_table(found: Figures) -> str:
     """The policies, as Markdown."""
     lines = [
-        f"Simulated customers, {found.num_prompts} held-out prompts, sampled at temperature 1:",
+        f"{found.num_prompts} held-out prompts (simulated), {found.num_samples} responses to each "
+        "at temperature 1:",
         "",
-        "| policy | gold score | gain over SFT | wins over SFT % | KL | words | wrong facts % |",
+        "| policy | gold score | gain over SFT | wins over SFT, % | KL | words | wrong facts, % |",
         "|---|---|---|---|---|---|---|",
     ]
     for s in found.standings:
-        gains = "" if s.kl == 0 else _interval(s.gain, 1, "+.3f")
-        wins = "" if s.kl == 0 else _interval(s.wins, 100, ".1f")
+        own = s is found.standings[0]
+        gains = "" if own else _interval(s.gain, 1, "+.3f")
+        wins = "" if own else _interval(s.wins, 100, ".1f")
         kl = "" if s.kl is None else f"{s.kl:.1f}"
         lines.append(
             f"| {s.name} | {s.gold:.3f} | {gains} | {wins} | {kl} | {s.num_words:.1f} | "
@@ -126,16 +127,15 @@ def policy_table(found: Figures) -> str:
 
 
 def reward_lines(found: Figures) -> str:
-    """The reward model between floors and ceiling, as Markdown."""
-    model = found.audit.judges[0].accuracy
-    lines = [
-        f"Reward model on {found.audit.num_pairs} held-out comparisons that the panel settled: "
-        f"accuracy {_interval(model, 100, '.1f')} %, {model.value / found.ceiling:.1%} of the "
-        f"panel's own ceiling of {100 * found.ceiling:.1f} %.",
-        "Floors: "
-        + ", ".join(f"{j.name} {100 * j.accuracy.value:.1f} %" for j in found.audit.judges[1:]),
-    ]
-    return "\n".join(lines)
+    """The reward model between floors and ceiling, in two sentences."""
+    model, *floors = found.audit.judges
+    beneath = ", ".join(f"{floor.name} {100 * floor.accuracy.value:.1f} %" for floor in floors)
+    return (
+        f"On {found.audit.num_pairs} held-out comparisons that the panel settled, the reward model "
+        f"is right in {_interval(model.accuracy, 100, '.1f')} %: "
+        f"{model.accuracy.value / found.ceiling:.1%} of the panel's own ceiling, "
+        f"{100 * found.ceiling:.1f} %. Floors: {beneath}."
+    )
 
 
 def _interval(estimate: Estimate, scale: float, form: str) -> str:

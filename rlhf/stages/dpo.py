@@ -19,8 +19,8 @@ from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.checkpoints import ExactCheckpoints
 from rlhf.stages.samples import record_samples
+from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -59,13 +59,13 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
             copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
-        record_samples(folder, model, tokenizer, records.eval or records.train)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
     write_run_report(config.out)
     return Path(config.out)
 
 
-class PreferenceTrainer(ExactCheckpoints, DPOTrainer):
+class PreferenceTrainer(StageTrainer, DPOTrainer):
     """TRL's trainer on ids that are tokenised already."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401

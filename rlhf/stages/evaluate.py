@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlhf.config import DataConfig, Format, RewardConfig, SourceConfig, build
+from rlhf.config import DataConfig, RewardConfig, SourceConfig, build
 from rlhf.data.files import digest
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import encode_pair
@@ -26,7 +26,8 @@ class EvaluateOptions:
     """A finished reward run."""
     data: tuple[str, ...] = ()
     """Files of other pairs; the run's own held-out rows where there are none."""
-    format: Format = "auto"
+    format: str = "auto"
+    """What their rows mean; one of the formats of a config's sources."""
     cluster: tuple[str, ...] = ()
     """Columns (at most two) whose values make pairs dependent; the prompt without any."""
 
@@ -42,7 +43,8 @@ def run(options: EvaluateOptions, on_progress: Callable[[int], object] | None = 
     config = build(RewardConfig, finished.config, where=str(options.run)).data
     _unchanged(finished, config, own=not options.data)
     train, held_out = _pairs(config, options)
-    tokenizer = load_tokenizer(finished.tokenizer)
+    _has_columns(held_out, options.cluster)
+    tokenizer = load_tokenizer(str(finished.tokenizer))
     encoded = [encode_pair(pair, tokenizer) for pair in held_out]
     fits = [max(len(ids) for ids in pair) <= config.max_length for pair in encoded]
     pairs = [pair for pair, fit in zip(held_out, fits, strict=True) if fit]
@@ -78,7 +80,10 @@ def _pairs(
         if not own.eval:
             raise DataError(f"{options.run}: it held nothing out; give pairs with --data")
         return own.train, own.eval
-    sources = [SourceConfig(path=path, format=options.format) for path in options.data]
+    sources = [
+        build(SourceConfig, {"path": path, "format": options.format}, where="--data")
+        for path in options.data
+    ]
     given = load(DataConfig(train=sources, eval_fraction=0.0), Preference).train
     seen = {_texts(pair) for pair in own.train}
     fresh = [pair for pair in given if _texts(pair) not in seen]
@@ -86,6 +91,15 @@ def _pairs(
         names = ", ".join(options.data)
         raise DataError(f"{names}: {options.run} was trained on every pair; give others")
     return own.train, fresh
+
+
+def _has_columns(pairs: Sequence[Preference], names: Sequence[str]) -> None:
+    if len(names) > 2:
+        raise DataError(f"--cluster takes two columns at most, not {', '.join(names)}")
+    there = sorted(set[str]().union(*(pair.provenance for pair in pairs)))
+    for name in names:
+        if name not in there:
+            raise DataError(f"--cluster: no pair has a column {name!r}; there are {there}")
 
 
 def _texts(pair: Preference) -> tuple[str, frozenset[str]]:

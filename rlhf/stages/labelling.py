@@ -24,8 +24,12 @@ class LabelClient:
 
     def __init__(self, url: str, name: str, password: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=120.0)
-        self._call("POST", "/api/login", {"name": name, "password": password})
         self.name = name
+        try:
+            self._call("POST", "/api/login", {"name": name, "password": password})
+        except RunError:
+            self._http.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -92,13 +96,11 @@ class LabelClient:
 def label_server(database: Path, *, port: int = 0) -> Generator[str]:
     """A labelling server for the length of a ``with`` block; where it answers."""
     log = database.with_suffix(".log")
-    with log.open("a", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [*_COMMAND, "serve", "--db", str(database), "--port", str(port)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
+    command = [*_COMMAND, "serve", "--db", str(database), "--port", str(port)]
+    with (
+        log.open("a", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
@@ -107,7 +109,6 @@ def label_server(database: Path, *, port: int = 0) -> Generator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(timeout=30)
 
 
 def passwords(database: Path, names: Iterable[str]) -> dict[str, str]:

@@ -53,8 +53,8 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
         )
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
-        record_samples(folder, model, tokenizer, records.eval or records.train)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
     write_run_report(config.out)
     return Path(config.out)
 

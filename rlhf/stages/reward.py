@@ -21,17 +21,17 @@ from rlhf.config import RewardConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import reward_dataset
 from rlhf.model.adapters import refuse, trains_with_dropout, unrounded
-from rlhf.model.bases import Actor, Base
+from rlhf.model.bases import Actor, InMemory
 from rlhf.model.heads import ScoreHead, attach_score_head, save_head
 from rlhf.model.scorer import Scorer
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
-_NUM_MEASURED = 512
+_NUM_MEASURED = 256
 """Training pairs on which the scale of the scores is measured."""
 
 
@@ -73,7 +73,7 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PairTrainer(ExactCheckpoints, RewardTrainer):
+class PairTrainer(StageTrainer, RewardTrainer):
     """TRL's trainer, with scores read by us and each pair counted once, ties as half."""
 
     def compute_loss(
@@ -130,7 +130,7 @@ def _scale(
     rows = [*some["chosen_ids"], *some["rejected_ids"]]
     model = cast("PreTrainedModel | PeftModel", trainer.network.eval())
     adapter = "default" if isinstance(model, PeftModel) else None
-    found = Scorer(Actor(Base(model), adapter, tokenizer, RLock()), head).score_ids(
+    found = Scorer(Actor(InMemory(model), adapter, tokenizer, RLock()), head).score_ids(
         rows, [[]] * len(rows)
     )
     return {"mean": fmean(found), "std": pstdev(found)}

@@ -17,8 +17,8 @@ from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.checkpoints import ExactCheckpoints
 from rlhf.stages.samples import record_samples
+from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -50,13 +50,13 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
             )
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
-        record_samples(folder, model, tokenizer, records.eval or records.train)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
     write_run_report(config.out)
     return Path(config.out)
 
 
-class Imitation(ExactCheckpoints, SFTTrainer):
+class Imitation(StageTrainer, SFTTrainer):
     """TRL's trainer, with the penalty that AdaLoRA needs and PEFT hides in an unread loss."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

@@ -17,7 +17,7 @@ from rlhf.records import Preference, to_json
 from rlhf.stages import reward
 
 NUM_FOLDS = 5
-NUM_TRAIN = 400
+NUM_TRAIN = 300
 """Pairs of each fold that are trained on, so that it is done in minutes on one core."""
 MAX_LENGTH = 256
 

@@ -6,7 +6,7 @@ import pytest
 
 from rlhf.config import RewardConfig, build
 from rlhf.data.prepare import load
-from rlhf.errors import DataError, RunError
+from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.evaluate.floors import FLOORS
 from rlhf.evaluate.winrate import shares
 from rlhf.model.scorer import load_scorer
@@ -87,6 +87,20 @@ def test_pairs_longer_than_the_model_was_trained_for_are_left_out(run, tmp_path)
     path.write_text(json.dumps(rows[1]))
     with pytest.raises(DataError, match="all 1 pairs are longer than the 256 tokens"):
         evaluate.run(EvaluateOptions(run=run, data=(str(path),)))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"cluster": ("topics",)}, r"no pair has a column 'topics'; there are \['origin'"),
+        ({"cluster": ("a", "b", "c")}, "two columns at most, not a, b, c"),
+        ({"data": ("x.csv",), "format": "prefs"}, r"--data: `format`: input should be 'auto'"),
+        ({"data": ("none.csv",)}, r"none.csv: no such file"),
+    ],
+)
+def test_an_option_without_sense_is_one_sentence(run, options, sentence):
+    with pytest.raises((DataError, ConfigError), match=sentence):
+        evaluate.run(EvaluateOptions(run=run, **options))
 
 
 def test_data_that_have_changed_are_refused(run):

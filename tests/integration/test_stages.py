@@ -12,6 +12,7 @@ from typing import get_args
 
 import pytest
 import torch
+import trl.trainer.utils
 from bitsandbytes.nn.modules import Linear4bit
 from datasets import Dataset
 from safetensors.torch import load_file
@@ -23,7 +24,7 @@ from rlhf.config import DPOConfig, ModelConfig, RewardConfig, SFTConfig, Tuning,
 from rlhf.data.prepare import load
 from rlhf.errors import ConfigError, ModelError
 from rlhf.model.adapters import unrounded
-from rlhf.model.bases import Actor
+from rlhf.model.bases import Actor, InMemory
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.load import BaseSpec, load_base
 from rlhf.model.scorer import Scorer, load_scorer
@@ -33,6 +34,7 @@ from rlhf.records import Preference
 from rlhf.runs import open_run
 from rlhf.stages import dpo, reward, sft
 from rlhf.stages.reward import PairTrainer, scoring
+from rlhf.stages.trainer import ByLength
 from tests import tiny
 from tests.stages import QLORA, config, watching
 
@@ -168,6 +170,48 @@ def test_only_labelled_tokens_are_learned(base, tmp_path, monkeypatch, demonstra
     expected = -taken[batch.response_mask].mean().item()
     [first] = [m["loss"] for m in open_run(tmp_path / "sft").read_metrics() if "loss" in m]
     assert first == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_output_layer_works_on_labelled_places_only(
+    base, demonstrations, tmp_path, monkeypatch
+):
+    counts: list[int] = []
+    apply = trl.trainer.utils._ChunkedLogProbFunction.apply
+
+    def counted(states, *args):
+        counts.append(len(states))
+        return apply(states, *args)
+
+    monkeypatch.setattr(trl.trainer.utils._ChunkedLogProbFunction, "apply", counted)
+    made = config(
+        SFTConfig,
+        tmp_path / "sft",
+        demonstrations,
+        model=QLORA | {"base": str(base)},
+        max_steps=1,
+        per_device_train_batch_size=100,
+    )
+    with watching(monkeypatch) as seen:
+        sft.run(made)
+    labels = [label for row in seen[0].trainer.train_dataset["labels"] for label in row]
+    assert counts[0] == sum(label != -100 for label in labels) < len(labels)
+
+
+def test_every_epoch_has_an_order_of_its_own(make_sft, preferences, tmp_path, monkeypatch):
+    start = str(make_sft())
+    orders: list[list[int]] = []
+    each = ByLength.__iter__
+
+    def noted(self):
+        orders.append(list(each(self)))
+        return iter(orders[-1])
+
+    monkeypatch.setattr(ByLength, "__iter__", noted)
+    keys = {"sft": start, "max_steps": -1, "num_train_epochs": 2}
+    reward.run(config(RewardConfig, tmp_path / "reward", preferences, **keys))
+    first, second = orders
+    assert sorted(first) == sorted(second)
+    assert first != second
 
 
 def test_evaluating_in_between_changes_nothing_that_is_learned(base, demonstrations, tmp_path):
@@ -318,7 +362,7 @@ def test_ties_count_half_and_a_short_batch_no_more_than_its_rows(make_sft, tmp_p
                 model=model, args=arguments, train_dataset=data, processing_class=tokenizer
             )
         found = trainer.evaluate(data)
-    scorer = Scorer(Actor(model, "default", tokenizer, RLock()), head)
+    scorer = Scorer(Actor(InMemory(model), "default", tokenizer, RLock()), head)
     chosen, rejected = (scorer.score_ids(ids, [[]] * 5) for ids in pairs.values())
     points = [0.5 if c == r else float(c > r) for c, r in zip(chosen, rejected, strict=True)]
     assert points[3:] == [0.5, 0.5]

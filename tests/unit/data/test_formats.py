@@ -202,7 +202,11 @@ ELSEWHERE = {"chosen": HH + "x", "rejected": "\n\nHuman: Other?\n\nAssistant: y"
             HALF,
             r":1: holds prompts, but preferences \(`prompt`, `chosen`, `rejected`\) are",
         ),
-        (Preference, {"x": 1, "y": 2}, r":1: cannot tell what the columns mean \(`x`, `y`\)"),
+        (
+            Preference,
+            {"x": 1, "y": 2},
+            r":1: cannot tell what the columns mean \(`x`, `y`\); rename them to prompt, res",
+        ),
         (Preference, PAIR | {"chosen": {"a": 1}}, "unknown role"),
         (Preference, PAIR | {"chosen": [GOOD, GOOD]}, "`chosen` must add one assistant message"),
         (Preference, PAIR | {"chosen": "a\ud800"}, "lone surrogates"),

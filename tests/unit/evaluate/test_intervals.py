@@ -90,7 +90,7 @@ def test_groups_weigh_the_same_however_large():
 def test_clusters_that_all_agree_are_counted_as_that_many_trials():
     members = [(i // 10,) for i in range(50)]
     found = proportion([1.0] * 50, members)
-    assert (found.low, found.high) == pytest.approx(wilson(1.0, 5, stats.t.ppf(0.975, 4)))
+    assert (found.low, found.high) == pytest.approx(wilson(1.0, 5, float(stats.t.ppf(0.975, 4))))
 
 
 def test_the_bootstrap_agrees_with_theory_on_many_rows():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.records import Prompt, Response
-from rlhf.sandbox.gold import Gold, gold
+from rlhf.sandbox.gold import Gold, gold, gold_scores
 from rlhf.sandbox.phrases import BY_NAME, CLOSERS, INSULTS, INTENTS, OPENERS, PADDING
 from rlhf.sandbox.staff import ideal, reply, staff_reply
 from rlhf.sandbox.world import draw_card, prompts
@@ -151,3 +151,14 @@ def test_no_sentence_of_the_desk_is_mistaken_for_another():
 
 def test_intents_are_found_by_name():
     assert [BY_NAME[i.name] for i in INTENTS] == list(INTENTS)
+
+
+def test_the_gold_score_has_the_signature_of_trls_rewards():
+    asked = prompts(8, 5, held_out=True)
+    found = gold_scores(
+        prompts=[p.text for p in asked],
+        completions=[ideal(p) for p in asked[:4]] + ["Hm."],
+        intent=[p.metadata["intent"] for p in asked],
+        card=[p.metadata["card"] for p in asked],
+    )
+    assert found == [1.0, 1.0, 1.0, 1.0, 0.0]
