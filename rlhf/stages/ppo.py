@@ -15,7 +15,9 @@ from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt
+from rlhf.report import write_run_report
 from rlhf.runs import POLICY_STAGES, new_run, open_run
+from rlhf.stages.samples import record_samples
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -52,6 +54,8 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
+    write_run_report(config.out)
     return Path(config.out)
 
 

@@ -26,6 +26,7 @@ from rlhf.model.heads import ScoreHead, attach_score_head, save_head
 from rlhf.model.scorer import Scorer
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
@@ -68,6 +69,7 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
             folder.record(scores=_scale(trainer, tokenizer, head))
             save_head(head, folder.head)
         save_trained(model, tokenizer, folder)
+    write_run_report(config.out)
     return Path(config.out)
 
 

@@ -15,7 +15,9 @@ from rlhf.errors import ConfigError
 from rlhf.model.adapters import orthogonality, unrounded
 from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
+from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
@@ -49,6 +51,8 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
+    write_run_report(config.out)
     return Path(config.out)
 
 
