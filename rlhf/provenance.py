@@ -1,12 +1,13 @@
 """What a run was made with: versions, commit, device, memory; and the model card that says it."""
 
+import re
 import resource
 import secrets
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ from rlhf import __version__
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
+_SPEED = re.compile(r"^(step|epoch|total_flos|grad_norm)$|seconds|_runtime$|_per_second$|_tokens$")
 _MADE_BY = {
     "pretrain": "A base model, trained on text.",
     "sft": "A policy, fine-tuned on demonstrations.",
@@ -82,12 +84,26 @@ def peak_memory() -> dict[str, int]:
     return peak
 
 
-def card(name: str, facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
+def memory(facts: Mapping[str, Any]) -> str:
+    """The peak memory that a run recorded, in words."""
+    peak = facts.get("peak_memory_mb", {})
+    return ", ".join(f"{size} MiB {kind}" for kind, size in peak.items())
+
+
+def outcome(metrics: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The last value of everything that was measured, but for what only says how fast."""
+    last: dict[str, Any] = {}
+    for line in metrics:
+        last |= line
+    return {k: v for k, v in last.items() if v is not None and not _SPEED.search(k)}
+
+
+def card(name: str, facts: Mapping[str, Any], metrics: Iterable[Mapping[str, Any]]) -> str:
     """The model card of a run, as Markdown with the hub's front matter."""
     base = facts.get("base") or {}
-    measured = {k: v for line in metrics for k, v in line.items() if k not in ("step", "seconds")}
+    measured = outcome(metrics)
     made_with = {k: facts.get(k) for k in ("command", "seed", "device", "wall_seconds")}
-    made_with |= {"memory_mb": facts.get("peak_memory_mb"), "git": facts.get("git_revision")}
+    made_with |= {"memory": memory(facts), "git": facts.get("git_revision")}
     sections = {
         "Base": _bullets(base),
         "Made from": _bullets({k: v["path"] for k, v in facts.get("parents", {}).items()}),

@@ -45,7 +45,7 @@ class _Forbidden:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    markers = set(filter(None, config.getoption("--forbid-skips").split(",")))
+    markers = set(filter(None, str(config.getoption("--forbid-skips")).split(",")))
     if markers and not hasattr(config, "workerinput"):  # the process that hears of every test
         config.pluginmanager.register(_Forbidden(markers))
 

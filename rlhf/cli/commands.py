@@ -1,14 +1,14 @@
 """What each command does: import its stage, run it, print the result."""
 
 import argparse
+import re
 import sys
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-_UNTOLD = ("_runtime", "_per_second", "_tokens")
-"""Ends of the names of measurements that say nothing about what was learnt."""
+_SHOWN = re.compile("^(eval_.*|loss|score|kl|response_length)$")
 
 
 def train(options: argparse.Namespace) -> int:
@@ -19,28 +19,32 @@ def train(options: argparse.Namespace) -> int:
     # Libraries print their logs to stdout, which is for the result.
     with redirect_stdout(sys.stderr):
         stage = import_module(f"rlhf.stages.{options.command}")
+        _announce(options.command)
         path = stage.run(config, resume=options.resume)
     _summarise(path)
     print(path)
     return 0
 
 
+def _announce(stage: str) -> None:
+    """Where this machine computes, and in what."""
+    from rlhf.model.load import compute_dtype
+    from rlhf.provenance import device
+
+    dtype = str(compute_dtype()).removeprefix("torch.")
+    print(f"{stage} on {device()}, in {dtype} unless model.dtype says otherwise", file=sys.stderr)
+
+
 def _summarise(path: Path) -> None:
     """What a finished run came to, in one line on stderr."""
+    from rlhf.provenance import memory, outcome
     from rlhf.runs import open_run
 
     run = open_run(path)
-    last: dict[str, Any] = {}
-    for line in run.read_metrics():
-        last |= line
-    measured = [
-        f"{name} {value:.4g}"
-        for name, value in last.items()
-        if name.startswith("eval_") and value is not None and not name.endswith(_UNTOLD)
-    ]
-    memory = ", ".join(f"{v} MiB {k}" for k, v in run.facts["peak_memory_mb"].items())
-    words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory, *measured]
-    print("; ".join(words), file=sys.stderr)
+    found = outcome(run.read_metrics())
+    measured = [f"{name} {value:.4g}" for name, value in found.items() if _SHOWN.match(name)]
+    words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory(run.facts)]
+    print("; ".join([*words, *measured]), file=sys.stderr)
 
 
 def _doctor(_: argparse.Namespace) -> int:

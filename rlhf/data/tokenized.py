@@ -116,14 +116,18 @@ def _fitting(
 ) -> Dataset:
     """The encoded records that are at most ``max_length`` long; the others are counted and named.
 
+    A column ``length`` goes with them, by which rows of a batch are chosen.
+
     Raises:
         DataError: if none fits, or more than ``max_dropped`` of them do not.
     """
     rows = [_at_its_place(encode, record) for record in records]
-    fits = [length(row) <= data.max_length for row in rows]
-    kept = [row for row, fit in zip(rows, fits, strict=True) if fit]
+    lengths = [length(row) for row in rows]
+    kept = [
+        {**row, "length": n} for row, n in zip(rows, lengths, strict=True) if n <= data.max_length
+    ]
     if len(kept) < len(rows):
-        _report(records, [length(row) for row in rows], data)
+        _report(records, lengths, data)
     return Dataset.from_dict(
         {name: [row[name] for row in kept] for name in kept[0]} if kept else {}
     )

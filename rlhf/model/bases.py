@@ -1,9 +1,11 @@
 """Bases in memory, each shared by the adapters of several finished runs."""
 
+import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -49,6 +51,16 @@ class Actor:
             and self.adapter is not None
             and self.model.peft_config[self.adapter].is_prompt_learning
         )
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that the model was built for, a learned prefix left out."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        virtual = 0
+        if self.learns_prompt:
+            assert isinstance(self.model, PeftModel)
+            virtual = cast("Any", self.model.peft_config[str(self.adapter)]).num_virtual_tokens
+        return (limit if isinstance(limit, int) else sys.maxsize) - virtual
 
     @contextmanager
     def acting(self) -> Generator[PreTrainedModel | PeftModel]:

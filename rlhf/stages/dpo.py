@@ -18,7 +18,7 @@ from rlhf.model.roles import ADAPTER_OF
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.runs import new_run
-from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -61,7 +61,7 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PreferenceTrainer(ExactCheckpoints, DPOTrainer):
+class PreferenceTrainer(StageTrainer, DPOTrainer):
     """TRL's trainer on ids that are tokenised already."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401

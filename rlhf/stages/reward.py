@@ -27,10 +27,10 @@ from rlhf.model.scorer import Scorer
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.runs import new_run
-from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
-_NUM_MEASURED = 512
+_NUM_MEASURED = 256
 """Training pairs on which the scale of the scores is measured."""
 
 
@@ -71,7 +71,7 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PairTrainer(ExactCheckpoints, RewardTrainer):
+class PairTrainer(StageTrainer, RewardTrainer):
     """TRL's trainer, with scores read by us and each pair counted once, ties as half."""
 
     def compute_loss(

@@ -16,7 +16,7 @@ from rlhf.model.adapters import orthogonality, unrounded
 from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration
 from rlhf.runs import new_run
-from rlhf.stages.checkpoints import ExactCheckpoints
+from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import precision, save_trained, train, training_arguments
 
 
@@ -52,7 +52,7 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class Imitation(ExactCheckpoints, SFTTrainer):
+class Imitation(StageTrainer, SFTTrainer):
     """TRL's trainer, with the penalty that AdaLoRA needs and PEFT hides in an unread loss."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

@@ -91,7 +91,10 @@ def test_a_finished_stage_prints_its_folder_and_nothing_else_on_stdout(
     assert cli.main(["sft", str(home / "sft.yaml"), f"out={tmp_path / 'new'}"]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'new'}\n"
+    assert captured.err.startswith("sft on ")
     assert "sft finished in " in captured.err
+    assert "; loss " in captured.err
+    assert " MiB ram" in captured.err
     assert open_run(tmp_path / "new", "sft").card.exists()
 
 
@@ -260,7 +263,9 @@ def test_a_label_database_that_is_locked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     path = new_database(tmp_path / "label.db")
-    monkeypatch.setitem(Store.__init__.__kwdefaults__, "patience", 0.1)
+    defaults = Store.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "patience", 0.1)
     capsys.readouterr()
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

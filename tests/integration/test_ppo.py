@@ -192,7 +192,8 @@ def test_the_policy_gradient_on_nf4_after_everything_is_that_of_a_fresh_fp32_mod
         twin: Any = quantised.get(name)
         twin = getattr(twin, "base_layer", twin)
         if type(twin) is Linear4bit:
-            module.weight.data = dequantize_4bit(twin.weight.data, cast("Any", twin.weight).quant_state)
+            packed = cast("Any", twin.weight)
+            module.weight.data = dequantize_4bit(packed.data, packed.quant_state)
     fresh = load_adapter(fresh, open_run(runs / "sft").adapter)
     new, _ = logprobs(fresh, batch.sequences)
     clipped_policy_loss(

@@ -20,7 +20,8 @@ from tests.stages import PPO, QLORA, config
 
 pytestmark = pytest.mark.integration
 
-LONG = {"max_steps": 4, "save_steps": 2, "eval_steps": 2}
+LONG = {"max_steps": 6, "save_steps": 2}
+"""Two epochs of three steps or so: what is broken off before step 6 goes on inside the second."""
 STAGES = ("sft", "reward", "dpo", "ppo")
 
 
@@ -46,10 +47,10 @@ def same(run: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def killed(base, tmp_path_factory) -> Path:
-    """A folder where ``whole/<stage>`` ran through and ``dead/<stage>`` were killed at step 3."""
+    """A folder where ``whole/<stage>`` ran through and ``dead/<stage>`` died after step 5."""
     root = tmp_path_factory.mktemp("killed")
-    demonstrations = tiny.write_demonstrations(root / "demonstrations.jsonl")
-    preferences = tiny.write_preferences(root / "preferences.jsonl")
+    demonstrations = tiny.write_demonstrations(root / "demonstrations.jsonl", 16)
+    preferences = tiny.write_preferences(root / "preferences.jsonl", 16)
     model = QLORA | {"base": str(base)}
     sft.run(config(SFTConfig, root / "start", demonstrations, model=model, max_steps=1))
 
@@ -60,7 +61,7 @@ def killed(base, tmp_path_factory) -> Path:
             model = {"base": str(base), "tuning": "qlora", "lora": {"rank": 4, "dropout": 0.1}}
             return config(SFTConfig, out, demonstrations, model=model, **keys)
         if stage == "ppo":
-            keys |= PPO | {"policy": str(root / "start"), "num_rollouts": 4}
+            keys |= PPO | {"policy": str(root / "start"), "num_rollouts": 6}
             return config(PPOConfig, out, preferences, reward=str(root / "whole/reward"), **keys)
         return config(CONFIG_OF[stage], out, preferences, sft=str(root / "start"), **keys)
 
@@ -69,7 +70,7 @@ def killed(base, tmp_path_factory) -> Path:
     doomed = [[stage, to_dict(make(stage, root / "dead" / stage))] for stage in STAGES]
     (root / "doomed.json").write_text(json.dumps(doomed))
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.killed", str(root / "doomed.json"), "3"],
+        [sys.executable, "-W", "ignore", "-m", "tests.killed", str(root / "doomed.json"), "5"],
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
     )
@@ -85,9 +86,9 @@ def test_a_killed_run_is_unfinished_and_resumes_to_the_very_same_weights(stage, 
     [[_, plain]] = [c for c in json.loads((killed / "doomed.json").read_text()) if c[0] == stage]
     run_stage(build(CONFIG_OF[stage], plain), resume=True)
     same(dead, killed / "whole" / stage)
-    assert open_run(dead).facts["resumed"] == ["checkpoint-2"]
+    assert open_run(dead).facts["resumed"] == ["checkpoint-4"]
     steps = [line["step"] for line in open_run(dead).read_metrics() if "loss" in line]
-    assert steps == [1, 2, 3, 4]
+    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 class BreakError(RuntimeError):
@@ -95,12 +96,12 @@ class BreakError(RuntimeError):
 
 
 @pytest.fixture
-def break_at_3(monkeypatch):
-    """Every training in the block breaks before its fourth step."""
+def break_after_5(monkeypatch):
+    """Every training breaks after its fifth step."""
 
     class Breaker(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):  # noqa: ARG002 - their names
-            if state.global_step == 3:
+            if state.global_step == 5:
                 raise BreakError
 
     make = CallbackHandler.__init__
@@ -115,15 +116,13 @@ def break_at_3(monkeypatch):
 
 
 @pytest.mark.parametrize("tuning", ["full", "adalora", "p_tuning", "dora"])
-def test_other_methods_resume_to_the_very_same_weights_too(tuning, base, tmp_path, break_at_3):
-    demonstrations = tiny.write_demonstrations(tmp_path / "demonstrations.jsonl")
+def test_other_methods_resume_to_the_very_same_weights_too(tuning, base, tmp_path, break_after_5):
+    demonstrations = tiny.write_demonstrations(tmp_path / "demonstrations.jsonl", 16)
     model = QLORA | {"base": str(base), "tuning": tuning, "num_virtual_tokens": 3}
-    # a longer run for AdaLoRA, so that it is broken while it prunes
-    keys = LONG | {"max_steps": 6}
-    broken = config(SFTConfig, tmp_path / "broken", demonstrations, model=model, **keys)
+    broken = config(SFTConfig, tmp_path / "broken", demonstrations, model=model, **LONG)
     with pytest.raises(BreakError):
         sft.run(broken)
-    break_at_3.undo()
+    break_after_5.undo()
     sft.run(broken, resume=True)
-    sft.run(config(SFTConfig, tmp_path / "whole", demonstrations, model=model, **keys))
+    sft.run(config(SFTConfig, tmp_path / "whole", demonstrations, model=model, **LONG))
     same(tmp_path / "broken", tmp_path / "whole")

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from statistics import fmean
 from threading import RLock
-from typing import get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
+import trl.trainer.utils
 from bitsandbytes.nn.modules import Linear4bit
 from datasets import Dataset
 from safetensors.torch import load_file
@@ -33,6 +34,7 @@ from rlhf.records import Preference
 from rlhf.runs import open_run
 from rlhf.stages import dpo, reward, sft
 from rlhf.stages.reward import PairTrainer, scoring
+from rlhf.stages.trainer import ByLength
 from tests import tiny
 from tests.stages import QLORA, config, watching
 
@@ -168,6 +170,74 @@ def test_only_labelled_tokens_are_learned(base, tmp_path, monkeypatch, demonstra
     expected = -taken[batch.response_mask].mean().item()
     [first] = [m["loss"] for m in open_run(tmp_path / "sft").read_metrics() if "loss" in m]
     assert first == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_output_layer_works_on_labelled_places_only(
+    base, demonstrations, tmp_path, monkeypatch
+):
+    counts: list[int] = []
+    function = cast("Any", trl.trainer.utils)._ChunkedLogProbFunction
+    apply = function.apply
+
+    def counted(states, *args):
+        counts.append(len(states))
+        return apply(states, *args)
+
+    monkeypatch.setattr(function, "apply", counted)
+    made = config(
+        SFTConfig,
+        tmp_path / "sft",
+        demonstrations,
+        model=QLORA | {"base": str(base)},
+        max_steps=1,
+        per_device_train_batch_size=100,
+    )
+    with watching(monkeypatch) as seen:
+        sft.run(made)
+    labels = [label for row in seen[0].trainer.train_dataset["labels"] for label in row]
+    assert counts[0] == sum(label != -100 for label in labels) < len(labels)
+
+
+def test_every_epoch_has_an_order_of_its_own(make_sft, preferences, tmp_path, monkeypatch):
+    start = str(make_sft())
+    orders: list[list[int]] = []
+    each = ByLength.__iter__
+
+    def noted(self):
+        orders.append(list(each(self)))
+        return iter(orders[-1])
+
+    monkeypatch.setattr(ByLength, "__iter__", noted)
+    keys = {"sft": start, "max_steps": -1, "num_train_epochs": 2}
+    reward.run(config(RewardConfig, tmp_path / "reward", preferences, **keys))
+    first, second = orders
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_neither_checkpointing_nor_cutting_a_batch_changes_what_is_learned(
+    stage, make_sft, base, demonstrations, preferences, tmp_path
+):
+    module, kind = {"sft": (sft, SFTConfig), "reward": (reward, RewardConfig),
+                    "dpo": (dpo, DPOConfig)}[stage]  # fmt: skip
+    data = demonstrations if stage == "sft" else preferences
+    start = {"model": QLORA | {"base": str(base)}} if stage == "sft" else {"sft": str(make_sft())}
+    ways = {
+        "plain": {},
+        "checkpointed": {"gradient_checkpointing": True},
+        "cut": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+    }
+    found = {}
+    for way, keys in ways.items():
+        # SGD: Adam would blow a rounding error in a tiny gradient up to a whole step
+        optimizer = {"trainer": {"optim": "sgd"}, "learning_rate": 0.5}
+        module.run(config(kind, tmp_path / way, data, **start, **keys, **optimizer))
+        found[way] = load_file(open_run(tmp_path / way).adapter / "adapter_model.safetensors")
+    for name, plain in found["plain"].items():
+        assert_close(found["checkpointed"][name], plain)
+        assert_close(found["cut"][name], plain, rtol=1e-4, atol=1e-5)  # padded differently
+    assert any("lora_B" in name and t.abs().max() > 1e-4 for name, t in found["plain"].items())
 
 
 def test_evaluating_in_between_changes_nothing_that_is_learned(base, demonstrations, tmp_path):

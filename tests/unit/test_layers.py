@@ -19,6 +19,7 @@ ROWS = [
     {"rlhf.plain"},
     {"rlhf.config"},
     {"rlhf.disk", "rlhf.provenance", "rlhf.manual"},
+    {"rlhf.folders"},
     {"rlhf.runs", "rlhf.ppo.objectives"},
     {"rlhf.chat"},
     {"rlhf.data", "rlhf.model"},
@@ -27,7 +28,8 @@ ROWS = [
     {"rlhf.stages"},
     {"rlhf.cli"},
 ]
-LABELING_MAY = {name for row in ROWS[:9] for name in row} | {"rlhf.evaluate"}
+UP_TO_MODEL = ROWS[: 1 + next(i for i, row in enumerate(ROWS) if "rlhf.model" in row)]
+LABELING_MAY = {name for row in UP_TO_MODEL for name in row} | {"rlhf.evaluate"}
 WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs"}
 
 Import = tuple[str, bool]

@@ -437,7 +437,7 @@ def test_a_run_with_weights_has_a_card(config: Config, tmp_path: Path):
         run.adapter.mkdir()
         run.record(base={"path": "org/base", "storage": "nf4"}, data={"votes.jsonl": "ab" * 32})
         run.log({"loss": 1.0, "eval_accuracy": 0.5}, step=1)
-        run.log({"loss": 0.123456}, step=2)
+        run.log({"loss": 0.123456, "train_runtime": 3.0, "kl": float("nan")}, step=2)
     card = open_run(config.out).card.read_text()
     assert card.startswith("---\nbase_model: org/base\n")
     for part in (
@@ -451,6 +451,8 @@ def test_a_run_with_weights_has_a_card(config: Config, tmp_path: Path):
         "- seed: 3",
     ):
         assert part in card
+    for untold in ("runtime", "\n- seconds: ", "kl", "None"):
+        assert untold not in card
     assert not (finish(tmp_path / "no-weights") / "README.md").exists()
 
 

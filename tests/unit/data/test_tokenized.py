@@ -50,6 +50,7 @@ def preference(chosen, rejected="no", **fields):
 
 def test_dpo_sees_the_prompt_once_and_two_responses_that_end():
     [row] = preference_dataset([preference("yes")], TOKENIZER, config()).to_list()
+    assert row.pop("length") == len(row["prompt_ids"]) + len(row["chosen_ids"])
     assert {k: text(v) for k, v in row.items()} == {
         "prompt_ids": "uHia", "chosen_ids": "yes<end>", "rejected_ids": "no<end>",
     }  # fmt: skip
@@ -57,6 +58,7 @@ def test_dpo_sees_the_prompt_once_and_two_responses_that_end():
 
 def test_the_reward_model_sees_prompt_and_response_joined():
     [row] = reward_dataset([preference("yes", margin=0.6)], TOKENIZER, config()).to_list()
+    assert row.pop("length") == len(row["chosen_ids"])
     assert {k: text(v) for k, v in row.items()} == {
         "chosen_ids": "uHiayes<end>", "rejected_ids": "uHiano<end>",
     }  # fmt: skip
@@ -83,7 +85,8 @@ def test_only_what_the_assistant_says_has_a_label():
 def test_prompts_leave_room_for_the_response_and_know_their_place():
     prompts = [Prompt.from_text("much too long a question"), HI]
     dataset = prompt_dataset(prompts, TOKENIZER, config(20), room=10)
-    assert dataset.to_list() == [{"prompt_ids": encode_prompt(TOKENIZER, HI), "index": 1}]
+    ids = encode_prompt(TOKENIZER, HI)
+    assert dataset.to_list() == [{"prompt_ids": ids, "index": 1, "length": len(ids) + 10}]
 
 
 def test_rows_that_are_too_long_are_left_out_counted_and_named(caplog):

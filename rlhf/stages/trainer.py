@@ -1,0 +1,122 @@
+"""What SFT, reward and DPO do otherwise than TRL: checkpoints, and which rows share a batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import trl.trainer.utils
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import Trainer
+
+from rlhf.model.adapters import rank_state, restore_ranks
+
+_TRAINED = "trained.safetensors"
+_RANKS = "ranks.safetensors"
+_POOL = 16
+"""Batches among which rows are sorted by length."""
+
+# On GPUs TRL's output layer works on labelled places only, elsewhere on all of them, for the sake
+# of compilers. On a CPU the prompt's logits would take a good part of the time.
+cast("Any", trl.trainer.utils)._use_triton = bool
+
+
+class StageTrainer(Trainer):
+    """A trainer with exact checkpoints and with batches of rows of similar length.
+
+    A checkpoint holds every trainable tensor, whoever made it, and not the base. PEFT's own leave
+    out what is ours (score heads) or is needed in training only (p-tuning's encoder, AdaLoRA's
+    importances), and restore some adapters frozen.
+    """
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:  # noqa: ANN401
+        rows = self.train_dataset  # the argument has lost the columns that the model does not read
+        if self.args.train_sampling_strategy != "random" or not isinstance(rows, Dataset):
+            return super()._get_train_sampler(train_dataset)
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return ByLength(rows["length"], step, self.args.seed)
+
+    @property
+    def network(self) -> nn.Module:
+        """The model, unwrapped."""
+        return cast("nn.Module", self.model)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._save(output_dir, state_dict)
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_on_cpu(_trained(self.network)), folder / _TRAINED)
+        if ranks := rank_state(self.network):
+            save_file(_on_cpu(ranks), folder / _RANKS)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        state = load_file(Path(resume_from_checkpoint) / _TRAINED)
+        trained = _trained(self.network)
+        assert state.keys() == trained.keys(), state.keys() ^ trained.keys()
+        for name, tensor in trained.items():
+            tensor.copy_(state[name])
+        ranks = Path(resume_from_checkpoint) / _RANKS
+        if ranks.exists():
+            restore_ranks(self.network, load_file(ranks))
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+    def create_model_card(self, *_: object, **__: object) -> None:
+        """Nothing: a run writes one card, at its end."""
+
+
+class ByLength(Sampler[int]):
+    """A new order in every epoch, in which neighbours are of similar length, to pad less.
+
+    The order follows from seed and epoch alone, so that a resumed epoch is the same epoch.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths, self._size, self._seed = list(lengths), batch_size, seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        """Every row, once."""
+        return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Shuffle rows, sort them within pools, shuffle the batches; the short one comes last."""
+        generator = torch.Generator().manual_seed(hash((self._seed, self._epoch)) & 0xFFFFFFFF)
+
+        def shuffled(count: int) -> list[int]:
+            return torch.randperm(count, generator=generator).tolist()
+
+        rows, pool = shuffled(len(self)), _POOL * self._size
+        pools = [rows[i : i + pool] for i in range(0, len(rows), pool)]
+        for each in pools:
+            each.sort(key=lambda row: self._lengths[row])
+        ordered = [row for each in pools for row in each]
+        whole = len(ordered) // self._size
+        for batch in [*shuffled(whole), whole]:
+            yield from ordered[batch * self._size : (batch + 1) * self._size]
+
+
+def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
