@@ -21,7 +21,13 @@ from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import precision, save_trained, train, training_arguments
+from rlhf.stages.training import (
+    precision,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
 
 
 def run(config: DPOConfig, *, resume: bool = False) -> Path:
@@ -33,7 +39,8 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     parents = {"sft": start.parent} if start.parent else {}
     with new_run("dpo", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
-        encode = partial(preference_dataset, tokenizer=tokenizer, data=config.data)
+        data = within_context(config.data, model)
+        encode = partial(preference_dataset, tokenizer=tokenizer, data=data)
         with unrounded(model):
             trainer = PreferenceTrainer(
                 model=model,

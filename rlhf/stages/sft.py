@@ -19,7 +19,13 @@ from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import precision, save_trained, train, training_arguments
+from rlhf.stages.training import (
+    precision,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
 
 
 def run(config: SFTConfig, *, resume: bool = False) -> Path:
@@ -30,6 +36,7 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
     records = load(config.data, Demonstration)
     with new_run("sft", config, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
+        data = within_context(config.data, model)
         arguments = training_arguments(
             SFTArguments,
             config,
@@ -44,8 +51,8 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
             trainer = Imitation(
                 model=model,
                 args=arguments,
-                train_dataset=sft_dataset(records.train, tokenizer, config.data),
-                eval_dataset=sft_dataset(records.eval, tokenizer, config.data) or None,
+                train_dataset=sft_dataset(records.train, tokenizer, data),
+                eval_dataset=sft_dataset(records.eval, tokenizer, data) or None,
                 processing_class=tokenizer,
             )
         folder.record(base=start.facts(), data=records.files, records=records.notes)

@@ -1,8 +1,9 @@
 """What the stages that drive one of TRL's trainers share: arguments, the loop, what is left."""
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar, get_type_hints
 
 import torch
@@ -22,13 +23,16 @@ from transformers.integrations.integration_utils import (
     get_available_reporting_integrations,
 )
 
-from rlhf.config import StageConfig
+from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
+from rlhf.model.bases import context_length
 from rlhf.model.load import compute_dtype
 from rlhf.model.start import Start
 from rlhf.runs import Run
 from rlhf.stages.progress import Progress
+
+log = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=TrainingArguments)
 
@@ -79,6 +83,19 @@ def training_arguments(
         return kind(**ours, **extra)
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> DataConfig:
+    """``data`` with no row longer than what ``model`` was built for."""
+    limit = context_length(model)
+    if limit >= data.max_length:
+        return data
+    log.warning(
+        "the model reads %d tokens at most; that is used as data.max_length instead of %d",
+        limit,
+        data.max_length,
+    )
+    return replace(data, max_length=limit)
 
 
 def precision(start: Start) -> dict[str, bool]:
