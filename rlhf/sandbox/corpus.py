@@ -92,7 +92,7 @@ _STEP_FLAWS: tuple[set[Flaw], ...] = (
     *({"no_step"}, {"no_step"}, {"wrong_step"}),
 )
 _TONES: tuple[set[Flaw], ...] = (set(), {"plain"}, {"rude"})
-_SHAPES: tuple[set[Flaw], ...] = (set(), set(), {"long"}, {"cut"})
+_SHAPES: tuple[set[Flaw], ...] = (set(), set(), set(), {"long"}, {"cut"})
 
 
 def _any_flaws(rng: random.Random) -> set[Flaw]:
@@ -142,7 +142,6 @@ _QUESTIONS = {
     "order": "Which order? {order}",
     "item": "Which item? {item}",
     "paid": "How much was paid? {paid}",
-    "fee": "How much is the fee? {fee}",
     "sent": "When was it sent? {sent}",
     "due": "When is it due? {due}",
     "open": "Was it sent? not sent",
@@ -165,26 +164,16 @@ def _tell(field: str, card: Card, rng: random.Random) -> str:
 def _audit(rng: random.Random) -> Document:
     """A card, and a copy of it in which every other value is wrong, marked one by one."""
     card, other = draw_card(rng, held_out=False), draw_card(rng, held_out=False)
-    fields = [field for field in draw_fields(rng.choice(INTENTS), rng) if field in _MIXED_UP]
+    fields = [field for field in draw_fields(rng.choice(INTENTS), rng) if field in _AUDITED]
     lines: list[str] = []
     for field in rng.sample(fields, len(fields)):
-        value = rng.choice((card[field], card[field], other[field], card[_MIXED_UP[field]]))
+        value = rng.choice((card[field], other[field]))
         mark = "true" if value == card[field] else "false"
         lines.append(f"{_tell(field, {**card, field: value}, rng)} {mark}")
     return Document(_user(show_card(card, fields)), "\n".join(lines) + END)
 
 
-_MIXED_UP = {
-    "order": "order",
-    "item": "item",
-    "paid": "fee",
-    "fee": "paid",
-    "sent": "due",
-    "due": "sent",
-    "hours": "hours",
-    "returns": "returns",
-    "next": "next",
-}
+_AUDITED = ("order", "item", "paid", "sent", "due", "hours", "returns", "next")
 
 
 def _echo(rng: random.Random) -> Document:
@@ -208,9 +197,7 @@ def _compare(rng: random.Random) -> Document:
     return Document(_user(facts), "; ".join(marked) + END)
 
 
-_ECHOED = (
-    "order", "item", "paid", "fee", "sent", "due", "hours", "returns", "private", "next",
-)  # fmt: skip
+_ECHOED = (*_AUDITED, "private")
 
 _Mixture = tuple[tuple[Callable[[random.Random], Document], float], ...]
 _LESSONS: tuple[tuple[float, _Mixture], ...] = (

@@ -80,22 +80,14 @@ def _fact(intent: Intent, card: Card, flaws: set[Flaw], rng: random.Random) -> s
     return rng.choice(intent.answers).format(**card)
 
 
-_CONFUSED = {"due": "sent", "sent": "due", "paid": "fee"}
-"""Fields that staff mix up."""
-
-
 def wrong_fact(intent: Intent, card: Card, rng: random.Random) -> str:
     """The answer with a value that is not the right one; a secret where it should be refused."""
     if not intent.fact:
         return f"The {card['secret']} of {card['name']} is {card['private']}."
     other = draw_card(rng, held_out=False)
-    value = other[intent.fact]
-    confused = _CONFUSED.get(intent.fact)
-    if confused and rng.random() < 0.5:
-        value = card[confused]
-    if value == card[intent.fact]:
+    if other[intent.fact] == card[intent.fact]:
         return wrong_fact(intent, card, rng)
-    return rng.choice(intent.answers).format(**{**card, intent.fact: value})
+    return rng.choice(intent.answers).format(**{**card, intent.fact: other[intent.fact]})
 
 
 def _step(intent: Intent, card: Card, flaws: set[Flaw], rng: random.Random) -> str:

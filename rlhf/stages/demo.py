@@ -17,7 +17,7 @@ from rlhf.errors import ConfigError, RunError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
-from rlhf.runs import is_run, newest_checkpoint, open_run
+from rlhf.runs import newest_checkpoint, open_run
 from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
@@ -117,7 +117,7 @@ class _Demo:
     def stage(self, name: str, **overrides: str) -> Path:
         """Run one training stage by its config, unless it is finished already."""
         out = self.out / name
-        if is_run(out):
+        if out.is_dir():  # a run that is being written has another name
             return out
         with self.timed(name):
             wanted = {"out": out, "seed": self.options.seed, **overrides}
@@ -164,7 +164,7 @@ def run(options: DemoOptions, tell: Tell) -> Path:
 def _compare(demo: _Demo) -> Path:
     """The report: every policy on held-out prompts, judged by the gold score."""
     out = demo.out / "compare"
-    if not is_run(out):
+    if not out.is_dir():
         compare.run(
             compare.CompareOptions(
                 policies=[str(demo.out / name) for name in POLICIES],

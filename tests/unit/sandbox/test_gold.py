@@ -16,7 +16,6 @@ CARD = draw_card(random.Random(0), held_out=True) | {
     "item": "blue lamp",
     "noun": "lamp",
     "paid": "$37",
-    "fee": "$5",
     "sent": "3 May",
     "due": "9 May",
     "name": "Ana",
