@@ -88,5 +88,5 @@ def _is_under(filename: object, partial: Path) -> bool:
     """Whether a file lies in the run folder, or is one of the folders above that we make."""
     if not isinstance(filename, (str, Path)):
         return False
-    path = Path(filename)
+    path, partial = Path(filename).absolute(), partial.absolute()
     return path.is_relative_to(partial) or partial.is_relative_to(path)

@@ -81,18 +81,19 @@ class Answers:
         return gr.Dropdown(options, value=0), gr.Dropdown(options, value=min(1, len(options) - 1))
 
     def answer(
-        self, prompt: str, first: int, second: int, request: gr.Request
+        self, prompt: str, first: int | None, second: int | None, request: gr.Request
     ) -> Iterator[tuple[str, str]]:
         """Both answers as they grow."""
         named = self._sees_names(request)
         if not 0 < len(prompt.strip()) <= MAX_PROMPT:
             raise gr.Error(f"type a prompt of 1 to {MAX_PROMPT} characters", print_exception=False)
         messages = (Message("user", prompt),)
+        # who sends before the menus have come gets the policies that they would show
+        shown = 0, min(1, len(self._runs) - 1)
+        chosen = [b if a is None else a for a, b in zip((first, second), shown, strict=True)]
         try:
             policies = self._policies()
-            streams = [
-                policies.stream(policies.names[index], messages) for index in (first, second)
-            ]
+            streams = [policies.stream(policies.names[index], messages) for index in chosen]
             for left, right in side_by_side(*streams):
                 yield _text(left), _text(right)
         except RLHFError as error:

@@ -61,10 +61,13 @@ def _doctor(_: argparse.Namespace) -> int:
 def _runs(options: argparse.Namespace) -> int:
     from rlhf.runs import list_runs, list_unfinished
 
-    for run in list_runs(options.root):
+    finished, unfinished = list_runs(options.root), list_unfinished(options.root)
+    if not finished and not unfinished:
+        print(f"there is no run in {options.root}; name another folder", file=sys.stderr)
+    for run in finished:
         facts = run.facts
         print(f"{run.path}  {run.stage}  {facts['finished'][:16]}  {facts['wall_seconds']:.0f} s")
-    for path in list_unfinished(options.root):
+    for path in unfinished:
         print(f"{path}  unfinished: being written, or to be finished with --resume")
     return 0
 

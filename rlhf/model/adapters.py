@@ -237,11 +237,12 @@ def _peft_config(model: PreTrainedModel, config: ModelConfig) -> PeftConfig:
     }
     if config.tuning == "prefix":
         return PrefixTuningConfig(**virtual)
+    # where the embeddings are narrower than the trunk (OPT-350m), PEFT would take the trunk's width
+    width = cast("nn.Embedding", model.get_input_embeddings()).embedding_dim
     if config.tuning == "prompt":
-        return PromptTuningConfig(**virtual)
+        return PromptTuningConfig(**virtual, token_dim=width)
     if config.tuning == "p_tuning":
-        width = cast("nn.Embedding", model.get_input_embeddings()).embedding_dim
-        return PromptEncoderConfig(**virtual, encoder_hidden_size=width)
+        return PromptEncoderConfig(**virtual, token_dim=width, encoder_hidden_size=width)
     return LoraConfig(
         **_low_rank(model, config),
         r=config.lora.rank,

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -54,13 +53,8 @@ class Actor:
 
     @property
     def context_length(self) -> int:
-        """The most tokens that the model was built for, a learned prefix left out."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        virtual = 0
-        if self.learns_prompt:
-            assert isinstance(self.model, PeftModel)
-            virtual = cast("Any", self.model.peft_config[str(self.adapter)]).num_virtual_tokens
-        return (limit if isinstance(limit, int) else sys.maxsize) - virtual
+        """The most tokens that the model was built for."""
+        return context_length(self.model, self.adapter)
 
     @contextmanager
     def acting(self) -> Generator[PreTrainedModel | PeftModel]:
@@ -82,6 +76,15 @@ class Actor:
         pad, device = self.tokenizer.pad_token_id, self.model.device
         assert isinstance(pad, int)
         return sequences(prompts, responses, pad_id=pad, device=device)
+
+
+def context_length(model: PreTrainedModel | PeftModel, adapter: str | None = "default") -> int:
+    """The most tokens that ``model`` was built for, without those of a learned prefix."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    virtual = 0
+    if isinstance(model, PeftModel) and adapter is not None:
+        virtual = getattr(model.peft_config[adapter], "num_virtual_tokens", None) or 0
+    return (limit if isinstance(limit, int) else sys.maxsize) - virtual
 
 
 @dataclass(slots=True)

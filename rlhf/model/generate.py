@@ -1,11 +1,14 @@
 """Sampling tokens from whichever adapter is active."""
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, PeftType
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.generation.streamers import BaseStreamer
 
@@ -36,7 +39,6 @@ def sample_ids(
     share a batch; the order of the result is that of ``prompts``. ``on_progress`` is told how many
     responses have just been finished. With a seed the global generators are left as they were.
     """
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     responses: list[list[int]] = [[] for _ in prompts]
     seeded = [] if sampling.seed is None else _devices()
     training = model.training
@@ -45,8 +47,7 @@ def sample_ids(
         with torch.random.fork_rng(devices=seeded, enabled=sampling.seed is not None):
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
-            for start in range(0, len(order), sampling.batch_size):
-                chunk = order[start : start + sampling.batch_size]
+            for chunk in _batches(model, prompts, sampling.batch_size):
                 drawn = generate(model, tokenizer, [prompts[i] for i in chunk], sampling)
                 for i, ids in zip(chunk, drawn, strict=True):
                     responses[i] = ids
@@ -80,18 +81,49 @@ def generate(
         if sampling.temperature > 0
         else {"do_sample": False}
     )
-    output = cast("Any", model).generate(
-        input_ids=ids,
-        attention_mask=mask.long(),
-        max_new_tokens=sampling.max_new_tokens,
-        pad_token_id=pad,
-        eos_token_id=stops,
-        use_cache=True,
-        streamer=streamer,
-        **shape,
-    )
+    with _quiet() if _ignores_positions(model) else nullcontext():
+        output = cast("Any", model).generate(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=pad,
+            eos_token_id=stops,
+            use_cache=True,
+            streamer=streamer,
+            **shape,
+        )
     assert isinstance(output, torch.Tensor)
     return [_cut(row, stops) for row in output[:, width:].tolist()]
+
+
+def _batches(
+    model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], size: int
+) -> list[list[int]]:
+    """Indices of the prompts that share a batch: those of similar length.
+
+    Where PEFT puts learned tokens in front it ignores positions, and padding would stand between
+    them and the prompt: there, only prompts of the same length.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    whole = [order]
+    if _ignores_positions(model):
+        whole = [list(group) for _, group in groupby(order, key=lambda i: len(prompts[i]))]
+    return [group[i : i + size] for group in whole for i in range(0, len(group), size)]
+
+
+def _ignores_positions(model: PreTrainedModel | PeftModel) -> bool:
+    if not isinstance(model, PeftModel) or model._adapters_disabled:  # pyright: ignore[reportPrivateUsage]
+        return False
+    config = model.active_peft_config
+    return config.is_prompt_learning and config.peft_type != PeftType.PREFIX_TUNING
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Nothing is padded where positions are ignored, so PEFT's warning about them is void."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Position ids are not supported", UserWarning)
+        yield
 
 
 def _cut(ids: list[int], stops: Iterable[int]) -> list[int]:

@@ -181,6 +181,8 @@ def _or_model_error(path: str) -> Generator[None]:
         yield
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = str(error).strip().splitlines()[0]
+        if not Path(path).exists() and (path.count("/") > 1 or path[:1] in (".", "/", "~")):
+            reason = "there is no such folder"  # and it cannot be the name of a repository
         raise ModelError(
             f"{path}: no model that can be loaded ({reason}); give a folder with config.json, "
             "model.safetensors and a tokenizer, or a name on the Hugging Face hub"

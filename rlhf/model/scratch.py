@@ -84,7 +84,8 @@ def new_model(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast) 
         config = AutoConfig.for_model(model_type, **(tokens | arguments))
         model = AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        # the first sentence; Transformers goes on with every architecture that there is
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise ConfigError(
             f"architecture: no causal model can be made of it ({reason}); give `model_type: llama` "
             "(or another of Transformers) and its sizes"

@@ -1,5 +1,6 @@
 """PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -343,6 +344,6 @@ class _Rollouts:
 
 def _shuffled(size: int, *seeds: int) -> list[int]:
     """An order of ``range(size)`` that follows from ``seeds`` alone."""
-    mixed = int.from_bytes(json.dumps(seeds).encode()[-7:], "big")
+    mixed = int.from_bytes(hashlib.sha256(json.dumps(seeds).encode()).digest()[:7], "big")
     generator = torch.Generator().manual_seed(mixed)
     return torch.randperm(size, generator=generator).tolist()

@@ -17,9 +17,17 @@ from rlhf.model.load import load_base
 from rlhf.model.roles import ADAPTER_OF
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
+from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import precision, save_trained, train, training_arguments
+from rlhf.stages.training import (
+    precision,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
 
 
 def run(config: DPOConfig, *, resume: bool = False) -> Path:
@@ -31,7 +39,8 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     parents = {"sft": start.parent} if start.parent else {}
     with new_run("dpo", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
-        encode = partial(preference_dataset, tokenizer=tokenizer, data=config.data)
+        data = within_context(config.data, model)
+        encode = partial(preference_dataset, tokenizer=tokenizer, data=data)
         with unrounded(model):
             trainer = PreferenceTrainer(
                 model=model,
@@ -58,6 +67,8 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
+    write_run_report(config.out)
     return Path(config.out)
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, Message, Outcome, Preference, Prompt, Side
+from rlhf.records import Comparison, Message, Outcome, Preference, Prompt, Side, from_json
 from rlhf.sandbox.raters import Rater, panel
-from rlhf.stages.labelling import LabelClient, label_server, passwords
+from rlhf.stages.label_client import LabelClient
+from rlhf.stages.labelling import label_server, passwords
 
 GUIDELINES = """\
 Which reply would you rather get from a shop's help desk? It should give the right fact from the
@@ -50,7 +51,7 @@ def simulated_votes(database: Path, asks: Sequence[Ask], seed: int) -> dict[str,
                 ask.name, ask.comparisons, overlap=ask.overlap, guidelines=GUIDELINES
             )
             _vote(ask, list(zip(raters, clients, strict=True)))
-        return {ask.name: admin.preferences(ask.name) for ask in asks}
+        return {ask.name: _preferences(admin, ask) for ask in asks}
 
 
 def human_votes(
@@ -69,7 +70,12 @@ def human_votes(
             f"(more raters: rlhf label add-user NAME --db {database}); waiting for votes …"
         )
         _wait(admin, asks, tell)
-        return {ask.name: admin.preferences(ask.name) for ask in asks}
+        return {ask.name: _preferences(admin, ask) for ask in asks}
+
+
+def _preferences(admin: LabelClient, ask: Ask) -> list[Preference]:
+    """What the votes so far settle."""
+    return [from_json(Preference, row) for row in admin.export(ask.name)["preferences"]]
 
 
 def _add_users(admin: LabelClient, keys: dict[str, str]) -> None:
@@ -114,7 +120,8 @@ def _on_screen(outcome: Outcome, a_side: Side) -> str:
 def _wait(admin: LabelClient, asks: Sequence[Ask], tell: Tell) -> None:
     left = -1
     while left:
-        now = sum(admin.num_open(ask.name) for ask in asks)
+        done = [admin.progress(ask.name) for ask in asks]
+        now = sum(total - complete for complete, total in done)
         if now != left:
             tell(f"{now} comparisons to go")
         left = now

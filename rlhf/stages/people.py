@@ -6,18 +6,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
 
-import httpx
 from tqdm.auto import tqdm
 
 from rlhf.errors import RunError
-from rlhf.records import Comparison, Vote, from_json, to_json
+from rlhf.records import Comparison, Vote, from_json
+from rlhf.stages.label_client import LabelClient
 
 PASSWORD = "RLHF_LABEL_PASSWORD"
-_CHUNK = 200
 _POLL_SECONDS = 5.0
 
 
@@ -45,71 +41,31 @@ def password_of(user: str) -> str:
     return getpass.getpass(f"Password of {user}: ")
 
 
-class Desk:
+class Desk(LabelClient):
     """An admin's session with a labelling server."""
 
     def __init__(self, server: str, user: str, password: str) -> None:
-        self._http = httpx.Client(base_url=server, timeout=60)
-        self._server = server
-        try:
-            role = self._call("POST", "/api/login", {"name": user, "password": password})["role"]
-        except RunError:
-            self._http.close()
-            raise
-        if role != "admin":
-            self._http.close()
-            raise RunError(f"{user} is a {role} at {server}; a campaign needs an admin")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        self._http.close()
+        super().__init__(server, user, password)
+        if self.role != "admin":
+            self.__exit__()
+            raise RunError(f"{user} is a {self.role} at {server}; a campaign needs an admin")
 
     def ask(self, campaign: Campaign, comparisons: Sequence[Comparison], guidelines: str) -> None:
         """Put comparisons before people; those that are there already are not doubled."""
-        for start in range(0, len(comparisons), _CHUNK):
-            body = {
-                "name": campaign.name,
-                "overlap": campaign.overlap,
-                "guidelines": guidelines,
-                "comparisons": [to_json(c) for c in comparisons[start : start + _CHUNK]],
-            }
-            self._call("POST", "/api/campaigns", body)
+        self.add_campaign(
+            campaign.name, comparisons, overlap=campaign.overlap, guidelines=guidelines
+        )
 
     def wait(self, campaign: Campaign) -> None:
         """Return once every comparison has its votes."""
-        path = f"/api/campaigns/{quote(campaign.name)}/status"
         with tqdm(desc="votes complete", disable=None, dynamic_ncols=True) as bar:
             while True:
-                status = self._call("GET", path)
-                bar.total = status["comparisons"]
-                bar.update(status["complete"] - bar.n)
-                if status["complete"] >= status["comparisons"]:
+                complete, bar.total = self.progress(campaign.name)
+                bar.update(complete - bar.n)
+                if complete >= bar.total:
                     return
                 time.sleep(_POLL_SECONDS)
 
     def votes(self, campaign: Campaign) -> list[Vote]:
         """Every vote so far."""
-        export = self._call("GET", f"/api/campaigns/{quote(campaign.name)}/export")
-        return [from_json(Vote, vote) for vote in export["votes"]]
-
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        try:
-            answer = self._http.request(method, path, json=body)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise RunError(
-                f"{self._server}: no labelling server answers ({error}); start one with "
-                "`rlhf label serve`"
-            ) from error
-        if answer.is_error:
-            raise RunError(f"{self._server}: {method} {path} was refused: {_reason(answer)}")
-        return answer.json()
-
-
-def _reason(answer: httpx.Response) -> str:
-    if answer.headers.get("content-type", "").startswith("application/json"):
-        return str(answer.json().get("detail", answer.text))
-    return f"{answer.status_code} {answer.reason_phrase}"
+        return [from_json(Vote, vote) for vote in self.export(campaign.name)["votes"]]

@@ -1,13 +1,14 @@
 """Proximal policy optimization of a policy run against a reward run, on one base."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, set_seed
 
-from rlhf.config import PPOConfig
+from rlhf.config import DataConfig, PPOConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import prompt_dataset
 from rlhf.model.adapters import refuse
@@ -15,8 +16,16 @@ from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt
+from rlhf.report import write_run_report
 from rlhf.runs import POLICY_STAGES, new_run, open_run
-from rlhf.stages.training import precision, save_trained, train, training_arguments
+from rlhf.stages.samples import record_samples
+from rlhf.stages.training import (
+    precision,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
 
 
 def run(config: PPOConfig, *, resume: bool = False) -> Path:
@@ -32,6 +41,12 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
     with new_run("ppo", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start)
         assert isinstance(model, PeftModel)
+        that_fit = partial(
+            _that_fit,
+            tokenizer=tokenizer,
+            data=within_context(config.data, model),
+            room=config.max_new_tokens,
+        )
         trainer = PPOTrainer(
             model=model,
             reward_funcs=config.reward,
@@ -45,20 +60,22 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
                 **ppo_knobs(config),
                 **precision(start),
             ),
-            train_dataset=_that_fit(records.train, tokenizer, config),
-            eval_dataset=_that_fit(records.eval, tokenizer, config) if records.eval else None,
+            train_dataset=that_fit(records.train),
+            eval_dataset=that_fit(records.eval) if records.eval else None,
             processing_class=tokenizer,
         )
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
+    write_run_report(config.out)
     return Path(config.out)
 
 
 def _that_fit(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, config: PPOConfig
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, data: DataConfig, room: int
 ) -> Dataset:
-    """The prompts that leave room for a response, in the column that TRL's trainers read."""
-    kept = prompt_dataset(prompts, tokenizer, config.data, room=config.max_new_tokens)["index"]
+    """The prompts that leave ``room`` for a response, in the column that TRL's trainers read."""
+    kept = prompt_dataset(prompts, tokenizer, data, room=room)["index"]
     turns = [[{"role": m.role, "content": m.content} for m in prompts[i].messages] for i in kept]
     return Dataset.from_dict({"prompt": turns})

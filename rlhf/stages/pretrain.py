@@ -26,6 +26,7 @@ from rlhf.errors import ConfigError, DataError
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.scratch import new_model, new_tokenizer
 from rlhf.records import Demonstration
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.sandbox.corpus import documents
 from rlhf.stages.training import save_trained, train, training_arguments
@@ -83,6 +84,7 @@ def run(config: PretrainConfig, *, resume: bool = False) -> Path:
         save_trained(model.to(_STORED), tokenizer, folder)
         # a base is one folder: the weights, and the tokenizer that made them
         tokenizer.save_pretrained(str(folder.model))
+    write_run_report(config.out)
     return Path(config.out)
 
 

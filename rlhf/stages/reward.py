@@ -26,9 +26,16 @@ from rlhf.model.heads import ScoreHead, attach_score_head, save_head
 from rlhf.model.scorer import Scorer
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import precision, save_trained, train, training_arguments
+from rlhf.stages.training import (
+    precision,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
 
 _NUM_MEASURED = 256
 """Training pairs on which the scale of the scores is measured."""
@@ -43,8 +50,9 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
     parents = {"sft": start.parent} if start.parent else {}
     with new_run("reward", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
+        data = within_context(config.data, model)
         encode = partial(
-            reward_dataset, tokenizer=tokenizer, data=config.data, use_margin=config.use_margin
+            reward_dataset, tokenizer=tokenizer, data=data, use_margin=config.use_margin
         )
         with scoring(model) as head:
             with unrounded(model):
@@ -68,6 +76,7 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
             folder.record(scores=_scale(trainer, tokenizer, head))
             save_head(head, folder.head)
         save_trained(model, tokenizer, folder)
+    write_run_report(config.out)
     return Path(config.out)
 
 

@@ -15,9 +15,17 @@ from rlhf.errors import ConfigError
 from rlhf.model.adapters import orthogonality, unrounded
 from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration
+from rlhf.report import write_run_report
 from rlhf.runs import new_run
+from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import precision, save_trained, train, training_arguments
+from rlhf.stages.training import (
+    precision,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
 
 
 def run(config: SFTConfig, *, resume: bool = False) -> Path:
@@ -28,6 +36,7 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
     records = load(config.data, Demonstration)
     with new_run("sft", config, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
+        data = within_context(config.data, model)
         arguments = training_arguments(
             SFTArguments,
             config,
@@ -42,13 +51,15 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
             trainer = Imitation(
                 model=model,
                 args=arguments,
-                train_dataset=sft_dataset(records.train, tokenizer, config.data),
-                eval_dataset=sft_dataset(records.eval, tokenizer, config.data) or None,
+                train_dataset=sft_dataset(records.train, tokenizer, data),
+                eval_dataset=sft_dataset(records.eval, tokenizer, data) or None,
                 processing_class=tokenizer,
             )
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
+    write_run_report(config.out)
     return Path(config.out)
 
 

@@ -1,8 +1,9 @@
 """What the stages that drive one of TRL's trainers share: arguments, the loop, what is left."""
 
 import difflib
-from collections.abc import Mapping, Set
-from dataclasses import fields
+import logging
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, replace
 from typing import Any, TypeVar, get_type_hints
 
 import torch
@@ -17,14 +18,21 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
-from rlhf.config import StageConfig
+from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
+from rlhf.model.bases import context_length
 from rlhf.model.load import compute_dtype
 from rlhf.model.start import Start
 from rlhf.runs import Run
 from rlhf.stages.progress import Progress
+
+log = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=TrainingArguments)
 
@@ -55,6 +63,7 @@ def training_arguments(
             "early_stopping_patience needs something to evaluate on; set data.eval or "
             "data.eval_fraction"
         )
+    _check_trackers(config.report_to)
     ours = {name: getattr(config, name) for name in _SAME_NAME} | {
         "output_dir": str(run.checkpoints),
         "run_name": config.out,
@@ -74,6 +83,19 @@ def training_arguments(
         return kind(**ours, **extra)
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> DataConfig:
+    """``data`` with no row longer than what ``model`` was built for."""
+    limit = context_length(model)
+    if limit >= data.max_length:
+        return data
+    log.warning(
+        "the model reads %d tokens at most; that is used as data.max_length instead of %d",
+        limit,
+        data.max_length,
+    )
+    return replace(data, max_length=limit)
 
 
 def precision(start: Start) -> dict[str, bool]:
@@ -106,6 +128,16 @@ def save_trained(
     else:
         model.save_pretrained(run.model)
     tokenizer.save_pretrained(str(run.tokenizer))
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            near = difflib.get_close_matches(name, INTEGRATION_TO_CALLBACK, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "see Transformers' `report_to`"
+            raise ConfigError(f"report_to: there is no tracker {name!r}; {hint}")
+        if name not in get_available_reporting_integrations():
+            raise ConfigError(f"report_to: {name} is not installed; install it, or leave it out")
 
 
 def _validated(

@@ -20,7 +20,7 @@ from rlhf.runs import open_run
 from rlhf.stages import dpo, ppo, sft
 
 FOLD = 0
-NUM_DEMONSTRATIONS, NUM_PROMPTS, NUM_SAMPLES = 500, 128, 10
+NUM_DEMONSTRATIONS, NUM_PROMPTS, NUM_SAMPLES = 400, 128, 10
 MAX_NEW_TOKENS = 40
 
 
@@ -73,7 +73,7 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
 
     def data(path: Path, limit: int | None = None) -> dict[str, Any]:
         return {"train": [{"path": str(path), "limit": limit}], "eval_fraction": 0.0,
-                "max_length": 256, "max_dropped": 0.3}  # fmt: skip
+                "max_length": 192, "max_dropped": 0.3}  # fmt: skip
 
     if not runs["sft"].exists():
         config = {"out": str(runs["sft"]), "model": where.model(),
@@ -87,7 +87,7 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
     if not runs["ppo"].exists():
         config = {"out": str(runs["ppo"]), "policy": str(runs["sft"]), "reward": str(reward),
                   "data": data(seen), "learning_rate": 1e-4, "value_learning_rate": 3e-4,
-                  "num_rollouts": 16, "rollout_batch_size": 32, "num_ppo_epochs": 1,
+                  "num_rollouts": 12, "rollout_batch_size": 32, "num_ppo_epochs": 1,
                   "num_mini_batches": 2, "max_new_tokens": MAX_NEW_TOKENS,
                   "value_warmup_steps": 3, **shared}  # fmt: skip
         ppo.run(build(PPOConfig, config))

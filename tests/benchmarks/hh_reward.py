@@ -19,7 +19,7 @@ from rlhf.stages import reward
 NUM_FOLDS = 5
 NUM_TRAIN = 240
 """Pairs of each fold that are trained on, so that it is done in minutes on one core."""
-MAX_LENGTH = 256
+MAX_LENGTH, MAX_CHARACTERS = 192, 512
 
 
 def main() -> None:
@@ -76,16 +76,16 @@ def main() -> None:
 
 
 def everything(where: Places) -> list[Preference]:
-    """The pairs of both files that fit, in the order of their prompts' hashes."""
+    """The short pairs of both files, in the order of their prompts' hashes."""
     sources = [
         SourceConfig(path=where.file(f"hh_harmless/{n}.jsonl.gz")) for n in ("train", "valid")
     ]
     found = load(DataConfig(train=sources, eval_fraction=0.0), Preference).train
-    # about as many characters as the tokens that are trained on; all judges see the same rows
+    # all judges see the same rows, also those whose training reads every character
     short = [
         p
         for p in found
-        if len(p.prompt.text) + max(len(p.chosen), len(p.rejected)) < 3.5 * MAX_LENGTH
+        if len(p.prompt.text) + max(len(p.chosen), len(p.rejected)) <= MAX_CHARACTERS
     ]
     return sorted(short, key=lambda p: (p.prompt.id, p.chosen))
 

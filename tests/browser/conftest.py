@@ -27,6 +27,16 @@ def chromium():
 @pytest.fixture
 def enter(chromium):
     """Open a page in a browser of its own, signing in on the way; errors fail the test."""
+    yield from _entering(chromium)
+
+
+@pytest.fixture(scope="module")
+def enter_once(chromium):
+    """The same, for a fixture that several tests share."""
+    yield from _entering(chromium)
+
+
+def _entering(chromium):
     contexts, problems = [], []
 
     def enter_as(url: str, name: str, page: str = "rate", **options):

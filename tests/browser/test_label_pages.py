@@ -104,6 +104,16 @@ def test_no_page_config_or_event_tells_a_rater_a_name(url, policies):
     assert "secretive" not in "".join([*received, offered, *answered])
 
 
+def test_a_prompt_sent_before_the_menus_are_there_goes_to_the_policies_they_would_show(
+    url, policies
+):
+    policies.go_on.set()
+    with client(url, "ann") as ann:
+        early = events(ann, 1, ["early?", None, None])
+    assert "well." in early
+    assert policies.asked[-2:] == [(run.name, "early?") for run in RUNS]
+
+
 def test_an_admin_sees_how_far_a_campaign_is_and_exports_it(url, enter):
     with client(url, "admin") as admin, client(url, "ann") as ann:
         body = {"name": "parcels", "overlap": 2, "comparisons": list(map(to_json, comparisons(2)))}

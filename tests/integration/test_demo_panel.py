@@ -7,7 +7,8 @@ from rlhf.records import Comparison, Response, settle
 from rlhf.sandbox.raters import panel
 from rlhf.sandbox.staff import staff_reply
 from rlhf.sandbox.world import prompts
-from rlhf.stages.labelling import LabelClient, label_server, passwords
+from rlhf.stages.label_client import LabelClient
+from rlhf.stages.labelling import label_server, passwords
 from rlhf.stages.panel import NUM_RATERS, Ask, simulated_votes
 
 pytestmark = pytest.mark.integration
@@ -71,8 +72,8 @@ def test_a_refusal_of_the_server_is_told(tmp_path):
             LabelClient(url, "admin", keys["admin"]) as admin,
             pytest.raises(RunError, match="no campaign"),
         ):
-            admin.preferences("unknown")
-    with pytest.raises(RunError, match="does not answer"):
+            admin.export("unknown")
+    with pytest.raises(RunError, match="no labelling server answers"):
         LabelClient(url, "admin", keys["admin"])
 
 

@@ -170,6 +170,23 @@ def test_an_unknown_base(mistake: Mistake, name: str):
     assert name in mistake("sft", f"model.base={name}")
 
 
+def test_a_base_that_is_no_folder_and_cannot_be_a_name(mistake: Mistake):
+    assert "a/b/c: no model that can be loaded (there is no such folder)" in mistake(
+        "sft", "model.base=a/b/c"
+    )
+
+
+def test_an_architecture_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = Path(__file__).parents[2] / "configs/demo/pretrain.yaml"
+    out = tmp_path / "new"
+    wrong = "architecture.model_type=lama"
+    assert cli.main(["pretrain", str(config), wrong, f"out={out}"]) == 1
+    [line] = [one for one in capsys.readouterr().err.splitlines() if one.startswith("rlhf ")]
+    assert "model_type: llama" in line
+    assert len(line) < 300
+    assert not out.exists()
+
+
 def test_an_adapter_of_another_base(
     mistake: Mistake, home: Path, make_base: Callable[..., Path], tmp_path: Path
 ):

@@ -23,7 +23,7 @@ from rlhf.chat import encode_prompt, encode_response
 from rlhf.config import DPOConfig, ModelConfig, RewardConfig, SFTConfig, Tuning, build
 from rlhf.data.prepare import load
 from rlhf.errors import ConfigError, ModelError
-from rlhf.model.adapters import unrounded
+from rlhf.model.adapters import orthogonality, unrounded
 from rlhf.model.bases import Actor, InMemory
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.load import BaseSpec, load_base
@@ -101,6 +101,17 @@ def config_of(keys) -> ModelConfig:
     return build(ModelConfig, keys)
 
 
+def test_adalora_prunes_to_the_rank_that_was_asked_for(base, demonstrations, tmp_path, monkeypatch):
+    model = QLORA | {"base": str(base), "tuning": "adalora"}
+    with watching(monkeypatch) as seen:
+        sft.run(config(SFTConfig, tmp_path / "sft", demonstrations, model=model, max_steps=9))
+    values = {n: t for n, t in seen[0].trained.items() if "lora_E" in n}
+    assert sum(len(t) for t in values.values()) == 14 * 6
+    assert sum(int((t != 0).sum()) for t in values.values()) == 14 * 4
+    saved = load_file(open_run(tmp_path / "sft").adapter / "adapter_model.safetensors")
+    assert sum(len(t) for n, t in saved.items() if "lora_E" in n) == 14 * 4
+
+
 @pytest.mark.parametrize("stage", ["reward", "dpo"])
 @pytest.mark.parametrize("tuning", ["adalora", "prefix", "prompt", "p_tuning"])
 def test_methods_that_make_no_sense_are_refused_and_leave_no_folder(
@@ -144,9 +155,10 @@ def test_methods_that_make_sense_go_on_from_sft(
     assert rewarded[0] != rewarded[1]
 
 
-def test_only_labelled_tokens_are_learned(base, tmp_path, monkeypatch, demonstrations):
+@pytest.mark.parametrize("tuning", ["qlora", "adalora"])
+def test_only_labelled_tokens_are_learned(tuning, base, tmp_path, monkeypatch, demonstrations):
     """The loss of the first step is the mean over the response tokens of the first batch."""
-    model = QLORA | {"base": str(base)}
+    model = QLORA | {"base": str(base), "tuning": tuning}
     with watching(monkeypatch) as seen:
         sft.run(
             config(
@@ -159,6 +171,7 @@ def test_only_labelled_tokens_are_learned(base, tmp_path, monkeypatch, demonstra
             )
         )
     trainer = seen[0].trainer
+    torch.manual_seed(0)
     fresh, tokenizer = load_start(Start.of_config(config_of(model)), config_of(model))
     rows = trainer.train_dataset
     split = [next(i for i, label in enumerate(r) if label != -100) for r in rows["labels"]]
@@ -168,6 +181,8 @@ def test_only_labelled_tokens_are_learned(base, tmp_path, monkeypatch, demonstra
     batch = sequences(prompts, responses, pad_id=2, device=torch.device("cpu"))
     taken, _ = logprobs(fresh, batch)
     expected = -taken[batch.response_mask].mean().item()
+    if tuning == "adalora":
+        expected += cast("torch.Tensor", orthogonality(fresh)).item()
     [first] = [m["loss"] for m in open_run(tmp_path / "sft").read_metrics() if "loss" in m]
     assert first == pytest.approx(expected, rel=1e-4)
 
@@ -275,6 +290,14 @@ def test_no_4_bit_layer_may_repack_itself_for_avx512(make_sft):
     flags = [m.support_avx512bf16_for_cpu for m in model.modules() if isinstance(m, Linear4bit)]
     assert len(flags) == 14
     assert not any(flags)
+
+
+def test_dropout_is_off_in_dpo(base, demonstrations, preferences, tmp_path):
+    model = {"base": str(base), "lora": {"rank": 4, "dropout": 0.5}}
+    sft.run(config(SFTConfig, tmp_path / "sft", demonstrations, model=model))
+    dpo.run(config(DPOConfig, tmp_path / "dpo", preferences, sft=str(tmp_path / "sft")))
+    [first, _] = [m["loss"] for m in open_run(tmp_path / "dpo").read_metrics() if "loss" in m]
+    assert first == pytest.approx(math.log(2), abs=1e-6)
 
 
 @pytest.mark.parametrize("tuning", ["qlora", "ia3"])

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,14 +40,14 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_help_comes_in_under_three_tenths_of_a_second():
-    seconds: list[float] = []
-    for _ in range(8):  # the best of some: the machine may be busy with other things
-        start = time.perf_counter()
+    # processor time, which on an idle machine is the time one waits, and here tests run in parallel
+    def seconds() -> float:
+        before = os.times()
         assert rlhf("--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 0.3:
-            break
-    assert min(seconds) < 0.3
+        after = os.times()
+        return after.children_user + after.children_system - sum(before[2:4])
+
+    assert min(seconds() for _ in range(3)) < 0.3
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sft", "--help"], ["runs", "nowhere"]])
@@ -141,6 +140,15 @@ def test_runs_lists_what_is_finished_and_what_is_not(
     assert lines[1].startswith(str(tmp_path / "one"))
     assert lines[2].startswith(f"{died}  unfinished")
     assert len(lines) == 3
+
+
+def test_a_folder_without_runs_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert cli.main(["runs", str(tmp_path / "nowhere")]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "there is no run in" in said.err
 
 
 def test_label_is_handed_to_the_labelling_app(tmp_path: Path):

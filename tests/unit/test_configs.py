@@ -14,7 +14,10 @@ from rlhf.config import (
     LoraConfig,
     ModelConfig,
     PPOConfig,
+    PretrainConfig,
+    RewardConfig,
     SFTConfig,
+    StageConfig,
     build,
     load_config,
     to_dict,
@@ -150,6 +153,48 @@ def test_a_missing_file_is_refused(tmp_path: Path):
 def test_ppo_sizes_that_do_not_divide_are_refused_with_the_numbers():
     with pytest.raises(ConfigError, match=r"rollout_batch_size \(64\) must be a multiple"):
         build(PPOConfig, PPO | {"num_mini_batches": 3})
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (PPOConfig, {"samples_per_prompt": 3}, "multiple of samples_per_prompt"),
+        (PPOConfig, {"gradient_accumulation_steps": 2}, "leave it out"),
+        (PPOConfig, {"max_steps": 5}, "num_rollouts says how long"),
+        (RewardConfig, {}, "either `sft` (a run folder) or `model`"),
+        (RewardConfig, {"sft": "s", "model": {"base": "b"}}, "either `sft`"),
+        (PretrainConfig, {}, "either `base` to train on, or the `architecture`"),
+        (PretrainConfig, {"architecture": {}}, "either a `tokenizer`, or the `vocab_size`"),
+        (PretrainConfig, {"base": "b", "vocab_size": 9}, "a base keeps its tokenizer"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(
+    kind: type[StageConfig], changes: dict[str, object], message: str
+):
+    own = PPO if kind is PPOConfig else {"out": "x", "data": {"train": [{"path": "t"}]}}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(kind, own | changes)
+
+
+@pytest.mark.parametrize(
+    ("tuning", "quantization", "storage"),
+    [
+        ("qlora", "auto", "nf4"),
+        ("lora", "auto", "none"),
+        ("lora", "int8", "int8"),
+        ("dora", "nf4", "nf4"),
+        ("full", "auto", "none"),
+    ],
+)
+def test_how_the_base_is_stored_follows_from_one_word(tuning, quantization, storage):
+    assert ModelConfig(base="b", tuning=tuning, quantization=quantization).storage == storage
+
+
+def test_an_override_fills_what_the_file_leaves_empty(tmp_path: Path):
+    path = written(tmp_path, SFT | {"trainer": None})
+    assert load_config(SFTConfig, path, ["trainer.adam_beta1=0.8"]).trainer == {"adam_beta1": 0.8}
+    with pytest.raises(ConfigError, match=r"data\.train\.0"):
+        load_config(SFTConfig, path, ["data.train.0=x"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")

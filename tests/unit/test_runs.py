@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf import provenance
 from rlhf.errors import DataError, RunError
 from rlhf.runs import (
     POLICY_STAGES,
@@ -382,6 +384,32 @@ def test_a_folder_without_the_right_to_write_is_one_sentence(tmp_path: Path):
             pass
 
 
+@pytest.mark.parametrize("free", [0, 2**30])
+def test_a_write_that_torch_gave_up_is_a_full_disk_only_if_the_disk_is_full(
+    config: Config, free: int, monkeypatch: pytest.MonkeyPatch
+):
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr("rlhf.disk.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(RuntimeError if free else RunError):
+        fail(config, error)
+
+
+def test_a_file_of_the_run_that_cannot_be_written_is_one_sentence_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "sft.partial" / "adapter"
+    error = PermissionError(errno.EACCES, "Permission denied", str(path))
+    with pytest.raises(RunError, match=r"sft: the folder is not writable \(Permission denied\)"):
+        fail(Config(out="sft"), error)
+
+
+def test_an_error_of_the_system_without_a_file_is_left_as_it_is(config: Config):
+    with pytest.raises(ConnectionError):
+        fail(config, ConnectionError(errno.ECONNREFUSED, "refused"))
+
+
 def test_a_file_elsewhere_that_cannot_be_read_is_not_blamed_on_the_run_folder(config: Config):
     error = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/data.jsonl")
     with pytest.raises(PermissionError), new_run("sft", config):
@@ -399,6 +427,28 @@ def test_a_run_of_the_wrong_stage_is_refused_in_one_sentence(tmp_path: Path):
         open_run(sft, "reward")
     assert open_run(rm, "reward").stage == "reward"
     assert open_run(sft, POLICY_STAGES).stage == "sft"
+
+
+def test_what_has_no_config_to_resume_by_is_to_be_deleted(tmp_path: Path):
+    def die() -> None:
+        with new_run("compare", Config(out=str(tmp_path / "c"))) as run:
+            checkpoint(run, 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        die()
+    with pytest.raises(RunError, match="unfinished; delete it and start again"):
+        open_run(tmp_path / "c")
+
+
+def test_a_library_or_a_git_that_is_not_there_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(provenance, "LIBRARIES", ("no-such-library",))
+    monkeypatch.setenv("PATH", "")
+    facts = open_run(finish(tmp_path / "run")).facts
+    assert facts["versions"]["no-such-library"] == "missing"
+    assert facts["git_revision"] is None
 
 
 def test_what_is_no_run_is_refused_in_one_sentence(tmp_path: Path):

@@ -8,6 +8,7 @@ from trl.trainer.sft_config import SFTConfig as SFTArguments
 from rlhf.config import SFTConfig
 from rlhf.errors import ConfigError
 from rlhf.runs import Run
+from rlhf.stages import training
 from rlhf.stages.training import training_arguments
 from tests.stages import config
 
@@ -39,7 +40,6 @@ def test_every_shared_knob_reaches_the_trainer(tmp_path):
         eval_steps=3,
         save_steps=6,
         logging_steps=2,
-        report_to=["tensorboard"],
     )
     assert (made.seed, made.learning_rate, made.num_train_epochs) == (7, 3e-4, 1.5)
     assert (made.per_device_train_batch_size, made.per_device_eval_batch_size) == (3, 5)
@@ -47,7 +47,6 @@ def test_every_shared_knob_reaches_the_trainer(tmp_path):
     assert (made.lr_scheduler_type, made.weight_decay, made.max_grad_norm) == ("cosine", 0.1, 0.5)
     assert made.gradient_checkpointing is True
     assert (made.eval_steps, made.save_steps, made.logging_steps) == (3, 6, 2)
-    assert made.report_to == ["tensorboard"]
     assert made.output_dir == str(tmp_path / "checkpoints")
 
 
@@ -79,3 +78,19 @@ def test_early_stopping_without_anything_to_evaluate_on_is_refused(tmp_path):
 
 def test_without_evaluation_data_nothing_is_evaluated(tmp_path):
     assert arguments(tmp_path, evaluates=False).eval_strategy == "no"
+
+
+def test_a_tracker_that_transformers_does_not_know_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no tracker 'tensorbord'; did you mean tensorboard\?"):
+        arguments(tmp_path, report_to=["tensorbord"])
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "get_available_reporting_integrations", list)
+    with pytest.raises(ConfigError, match="wandb is not installed"):
+        arguments(tmp_path, report_to=["wandb"])
+
+
+def test_a_tracker_that_is_installed_is_handed_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "get_available_reporting_integrations", lambda: ["wandb"])
+    assert arguments(tmp_path, report_to=["wandb"]).report_to == ["wandb"]

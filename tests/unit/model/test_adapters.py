@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,8 +15,11 @@ from rlhf.model.adapters import (
     copy_adapter,
     load_adapter,
     new_adapter,
+    orthogonality,
     refuse,
     save_adapter,
+    schedule_ranks,
+    trains_with_dropout,
     unrounded,
 )
 from rlhf.model.load import BaseSpec, load_base
@@ -168,3 +171,37 @@ def test_each_stage_takes_a_method_or_says_why_not():
             else:
                 with pytest.raises(ModelError, match=rf"^{stage} cannot train tuning: {tuning} \("):
                     refuse(stage, tuning)
+
+
+def test_orthogonality_is_the_penalty_that_peft_adds_to_an_output_nobody_reads(base: Path):
+    model, _ = build(base, "adalora")
+    shaken(model).train()
+    with torch.no_grad():
+        with_penalty = model(input_ids=IDS, labels=IDS).loss
+        without = model.get_base_model()(input_ids=IDS, labels=IDS).loss
+    penalty = orthogonality(model)
+    assert penalty is not None
+    assert penalty.requires_grad
+    assert penalty > 0.01
+    assert_close(penalty.detach(), with_penalty - without, rtol=1e-4, atol=1e-6)
+
+
+def test_other_methods_have_no_such_penalty(base: Path):
+    assert orthogonality(build(base, "lora")[0]) is None
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
+def test_adalora_gets_a_schedule_that_peft_accepts(base: Path, steps: int):
+    model, _ = build(base, "adalora")
+    schedule_ranks(model, steps)
+    config: Any = model.peft_config["default"]
+    assert config.total_step == steps
+    assert config.tinit <= steps - config.tfinal
+
+
+def test_dropout_is_what_the_adapter_was_made_with(base: Path):
+    for dropout in (0.0, 0.1):
+        config = ModelConfig(base=str(base), lora=LoraConfig(rank=2, dropout=dropout))
+        model = new_adapter(load_base(BaseSpec.of(config)), config)
+        assert trains_with_dropout(model) == (dropout > 0)
+    assert not trains_with_dropout(load_base(BaseSpec(str(base))))

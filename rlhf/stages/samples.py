@@ -1,0 +1,56 @@
+"""What a policy writes after its training, beside what its reference writes, for the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from rlhf.chat import decode_response, encode_prompt
+from rlhf.model.bases import context_length
+from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.roles import ADAPTER_OF, acting_as
+from rlhf.records import Demonstration, Preference, Prompt
+from rlhf.runs import Run
+
+_NUM_SAMPLES = 6
+_LONGEST = 128
+
+
+def record_samples(
+    run: Run,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    records: Sequence[Demonstration | Preference | Prompt],
+) -> None:
+    """Record a few likeliest responses to the prompts of ``records`` that leave room for one."""
+    if not run.writes:
+        return
+    encoded = [(p, encode_prompt(tokenizer, p)) for p in map(_prompt, records[: 4 * _NUM_SAMPLES])]
+    most = context_length(model) - _LONGEST
+    asked = [(prompt, ids) for prompt, ids in encoded if len(ids) <= most][:_NUM_SAMPLES]
+    if not asked:
+        return
+
+    def respond() -> list[str]:
+        drawn = sample_ids(model, tokenizer, [ids for _, ids in asked], Sampling(_LONGEST, 0.0))
+        return [decode_response(tokenizer, ids) for ids in drawn]
+
+    columns = {run.facts["stage"]: respond()}
+    if isinstance(model, PeftModel) and ADAPTER_OF["reference"] in model.peft_config:
+        with acting_as(model, "reference"):
+            columns = {"reference": respond()} | columns
+    samples: list[dict[str, Any]] = [
+        {"prompt": prompt.text, "responses": dict(zip(columns, texts, strict=True))}
+        for (prompt, _), *texts in zip(asked, *columns.values(), strict=True)
+    ]
+    run.record(samples=samples)
+
+
+def _prompt(record: Demonstration | Preference | Prompt) -> Prompt:
+    if isinstance(record, Prompt):
+        return record
+    if isinstance(record, Preference):
+        return record.prompt
+    turns = [i for i, message in enumerate(record.messages) if message.role == "assistant"]
+    return Prompt(record.messages[: turns[-1]])
