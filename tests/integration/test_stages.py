@@ -10,6 +10,7 @@ from statistics import fmean
 from threading import RLock
 from typing import Any, cast, get_args
 
+import bitsandbytes.nn.modules
 import pytest
 import torch
 import trl.trainer.utils
@@ -284,8 +285,10 @@ def test_sampling_in_eval_mode_leaves_gradients_as_in_a_fresh_model(make_sft):
     assert_close(used.norm(), fresh.norm(), rtol=1e-3, atol=0)
 
 
-def test_no_4_bit_layer_may_repack_itself_for_avx512(make_sft):
-    # the gradients above cannot go wrong on a CPU without AVX512-BF16, so the guard is looked at
+def test_no_4_bit_layer_may_repack_itself_for_avx512(make_sft, monkeypatch):
+    # the gradients above cannot go wrong on a CPU without AVX512-BF16: pretend that this one has it
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+    assert Linear4bit(64, 64).support_avx512bf16_for_cpu
     model, _ = load_start(Start.of_run(make_sft()))
     flags = [m.support_avx512bf16_for_cpu for m in model.modules() if isinstance(m, Linear4bit)]
     assert len(flags) == 14
