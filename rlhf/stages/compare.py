@@ -21,7 +21,7 @@ from rlhf.records import Prompt, to_json
 from rlhf.report import Answer, Case, Report, case_from_json, case_to_json, comparison_page
 from rlhf.runs import Run, RunFolder, is_run, new_run, open_run
 from rlhf.stages.judges import check_judge, load_judge
-from rlhf.stages.people import Campaign, Desk, password_of
+from rlhf.stages.people import Campaign, sign_in, wait_for
 from rlhf.stages.standings import Judgement, Policy, by_scores, by_votes, draft, pairs, report
 
 PEOPLE = "people"
@@ -71,7 +71,7 @@ def run(options: CompareOptions) -> Path:
     paths = _paths(options)
     prompts = _prompts(options)
     if options.judge == PEOPLE:
-        with _desk(options.server, options.user):
+        with sign_in(options.server, options.user):
             pass  # whoever is not let in should learn it before anything is sampled
     else:
         check_judge(options.judge)
@@ -101,11 +101,12 @@ def collect(out: str | Path, *, wait: bool = True) -> Path:
     asked = [c for c in pairs(cases, policies) if c.response_a.text != c.response_b.text]
     if not asked:
         raise RunError(f"{out}: all responses are the same; there is nothing to ask people")
-    with _desk(campaign.server, campaign.user) as desk:
-        desk.ask(campaign, asked, folder.config["guidelines"])
+    guidelines = folder.config["guidelines"]
+    with sign_in(campaign.server, campaign.user) as client:
+        client.add_campaign(campaign.name, asked, overlap=campaign.overlap, guidelines=guidelines)
         if wait:
-            desk.wait(campaign)
-        votes = desk.votes(campaign)
+            wait_for(client, campaign)
+        votes = client.votes(campaign.name)
     judgements = by_votes(cases, policies, votes) if votes else []
     write(folder, _assemble(folder.facts, folder.config, cases, judgements))
     return folder.path
@@ -144,12 +145,6 @@ def _prompts(options: CompareOptions) -> list[Prompt]:
 def _parents(options: CompareOptions, paths: Sequence[str]) -> dict[str, Path]:
     judge = {"judge": Path(options.judge)} if is_run(options.judge) else {}
     return {Path(path).name: Path(path) for path in paths if is_run(path)} | judge
-
-
-def _desk(server: str | None, user: str | None) -> Desk:
-    if server is None or user is None:
-        raise ConfigError("people are asked on a labelling server; give --server URL --user NAME")
-    return Desk(server, user, password_of(user))
 
 
 def _record(

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 
 from rlhf.errors import RunError
-from rlhf.records import Comparison, to_json
+from rlhf.records import Comparison, Preference, Vote, from_json, to_json
 
 _UPLOAD = 500
 """Comparisons in one request."""
@@ -21,7 +21,12 @@ class LabelClient:
     """
 
     def __init__(self, server: str, name: str, password: str) -> None:
-        self._http = httpx.Client(base_url=server, timeout=120.0)
+        try:
+            self._http = httpx.Client(base_url=server, timeout=120.0)
+        except httpx.InvalidURL as error:
+            raise RunError(
+                f"{server} is no address ({error}); give one like http://host:7860"
+            ) from error
         self._server, self.name = server, name
         try:
             body = {"name": name, "password": password}
@@ -65,8 +70,15 @@ class LabelClient:
         status = self._call("GET", f"{_path(campaign)}/status")
         return status["complete"], status["comparisons"]
 
-    def export(self, campaign: str) -> dict[str, Any]:
-        """Every record of a campaign: preferences, ties, votes and comparisons."""
+    def preferences(self, campaign: str) -> list[Preference]:
+        """What the votes so far settle."""
+        return [from_json(Preference, row) for row in self._export(campaign)["preferences"]]
+
+    def votes(self, campaign: str) -> list[Vote]:
+        """Every vote so far."""
+        return [from_json(Vote, row) for row in self._export(campaign)["votes"]]
+
+    def _export(self, campaign: str) -> dict[str, Any]:
         return self._call("GET", f"{_path(campaign)}/export")
 
     def _call(
@@ -79,21 +91,18 @@ class LabelClient:
     ) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, json=body)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except httpx.TransportError as error:
             raise RunError(
                 f"{self._server}: no labelling server answers ({error}); start one with "
                 "`rlhf label serve`"
             ) from error
+        if not answer.headers.get("content-type", "").startswith("application/json"):
+            raise RunError(f"{self._server} is no labelling server; check the address")
         if answer.is_error and answer.status_code not in fine:
-            raise RunError(f"{self._server}: {method} {path} was refused: {_reason(answer)}")
+            reason = answer.json().get("detail")
+            raise RunError(f"{self._server}: {method} {path} was refused: {reason}")
         return answer.json()
 
 
 def _path(campaign: str) -> str:
-    return f"/api/campaigns/{quote(campaign)}"
-
-
-def _reason(answer: httpx.Response) -> str:
-    if answer.headers.get("content-type", "").startswith("application/json"):
-        return str(answer.json().get("detail", answer.text))
-    return f"{answer.status_code} {answer.reason_phrase}"
+    return f"/api/campaigns/{quote(campaign, safe='')}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf.records import Comparison, Message, Outcome, Preference, Prompt, Side, from_json
+from rlhf.records import Comparison, Message, Outcome, Preference, Prompt, Side
 from rlhf.sandbox.raters import Rater, panel
 from rlhf.stages.label_client import LabelClient
 from rlhf.stages.labelling import label_server, passwords
@@ -51,7 +51,7 @@ def simulated_votes(database: Path, asks: Sequence[Ask], seed: int) -> dict[str,
                 ask.name, ask.comparisons, overlap=ask.overlap, guidelines=GUIDELINES
             )
             _vote(ask, list(zip(raters, clients, strict=True)))
-        return {ask.name: _preferences(admin, ask) for ask in asks}
+        return {ask.name: admin.preferences(ask.name) for ask in asks}
 
 
 def human_votes(
@@ -70,12 +70,7 @@ def human_votes(
             f"(more raters: rlhf label add-user NAME --db {database}); waiting for votes …"
         )
         _wait(admin, asks, tell)
-        return {ask.name: _preferences(admin, ask) for ask in asks}
-
-
-def _preferences(admin: LabelClient, ask: Ask) -> list[Preference]:
-    """What the votes so far settle."""
-    return [from_json(Preference, row) for row in admin.export(ask.name)["preferences"]]
+        return {ask.name: admin.preferences(ask.name) for ask in asks}
 
 
 def _add_users(admin: LabelClient, keys: dict[str, str]) -> None:

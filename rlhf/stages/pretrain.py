@@ -124,6 +124,11 @@ def encoded_rows(
     tokenizer: PreTrainedTokenizerFast,
     seed: int,
 ) -> list[Row]:
+    """What a run learns from: each document that fits ``data.max_length``, as token ids.
+
+    Raises:
+        DataError: a larger share than ``data.max_dropped`` does not fit.
+    """
     rows = [row for source in sources for row in _encoded(source, tokenizer, seed, config)]
     longest = config.data.max_length
     kept = [row for row in rows if len(row["input_ids"]) <= longest]

@@ -2,6 +2,8 @@ import io
 import json
 import sys
 import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -274,12 +276,28 @@ def test_waiting_ends_with_the_last_vote(options, url, monkeypatch):
     assert [w["ties"] for w in results(done[0])["win_rates"]] == [2, 2]
 
 
+@contextmanager
+def running_elsewhere():
+    """Somebody's web server that knows nothing of labels."""
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 def test_who_may_not_ask_people_learns_it_before_anything_is_sampled(options, url, monkeypatch):
     people = {"judge": "people", "server": url}
     with pytest.raises(RunError, match=r"bob is a rater at .*; a campaign needs an admin"):
         compare.run(options(**people, user="bob"))
     with pytest.raises(RunError, match="no labelling server answers"):
         compare.run(options(judge="people", server="http://127.0.0.1:9", user="admin"))
+    with running_elsewhere() as other, pytest.raises(RunError, match="is no labelling server"):
+        compare.run(options(judge="people", server=other, user="admin"))
+    with pytest.raises(RunError, match="is no address"):
+        compare.run(options(judge="people", server="http://host:port", user="admin"))
     monkeypatch.setenv(VARIABLE, "wrong")
     with pytest.raises(RunError, match="name or password is wrong"):
         compare.run(options(**people, user="admin"))

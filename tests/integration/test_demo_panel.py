@@ -72,7 +72,7 @@ def test_a_refusal_of_the_server_is_told(tmp_path):
             LabelClient(url, "admin", keys["admin"]) as admin,
             pytest.raises(RunError, match="no campaign"),
         ):
-            admin.export("unknown")
+            admin.votes("unknown")
     with pytest.raises(RunError, match="no labelling server answers"):
         LabelClient(url, "admin", keys["admin"])
 
