@@ -24,6 +24,7 @@ from rlhf.sandbox.world import prompts
 from rlhf.stages import compare, dpo, ppo, reward, sft
 from rlhf.stages.demo_figures import (
     Figures,
+    budget_line,
     constant_reply,
     policy_table,
     reward_audit,
@@ -53,8 +54,8 @@ class Sizes:
     """Votes on each comparison."""
     prompts: int = 2000
     """What PPO answers."""
-    rollouts: int = 40
-    """Rollouts of PPO."""
+    rollouts: int | None = None
+    """Rollouts of PPO; None for what its config says."""
     eval_prompts: int = 300
     """Held-out prompts on which policies are compared."""
     samples: int = 4
@@ -154,7 +155,10 @@ def run(options: DemoOptions, tell: Tell) -> Path:
     start = {"sft": str(policy), "data__train__0__path": votes["comparisons"]}
     scorer = demo.stage("reward", **start)
     demo.stage("dpo", **start)
-    demo.stage("ppo", policy=str(policy), reward=str(scorer), data__train__0__path=data["prompts"])
+    start = {"policy": str(policy), "reward": str(scorer), "data__train__0__path": data["prompts"]}
+    if demo.sizes.rollouts is not None:
+        start["num_rollouts"] = str(demo.sizes.rollouts)
+    demo.stage("ppo", **start)
     with demo.timed("compare"):
         found = _figures(demo, votes)
     _report(demo, found)
@@ -200,6 +204,7 @@ def _report(demo: _Demo, found: Figures) -> None:
     text = "\n\n".join(
         [
             policy_table(found),
+            budget_line(found),
             reward_lines(found),
             f"Time: {took}; in all {sum(demo.seconds.values()):.0f} s.",
             f"Side by side: {open_run(demo.out / 'compare').comparison}",

@@ -1,11 +1,13 @@
 """What the demo found: every policy by the gold score, and the reward model beside its bounds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rlhf.evaluate.floors import Floors
 from rlhf.evaluate.intervals import Estimate
 from rlhf.evaluate.reward import Audit, audit
 from rlhf.evaluate.winrate import gain, shares, win_rate
@@ -14,6 +16,9 @@ from rlhf.records import Preference
 from rlhf.report import Case
 from rlhf.sandbox.measure import Measured, best_constant, measure
 from rlhf.sandbox.staff import ideal
+
+KL_BUDGET = 5.0
+"""Nats per response that PPO may go from SFT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def reward_audit(run: Path, pairs: Sequence[Preference], train: Sequence[Prefere
     prompts = [pair.prompt for pair in pairs]
     chosen = scorer.score(prompts, [pair.chosen for pair in pairs])
     rejected = scorer.score(prompts, [pair.rejected for pair in pairs])
-    return audit(chosen, rejected, pairs, train)
+    return audit(chosen, rejected, pairs, Floors.fitted(train))
 
 
 def policy_table(found: Figures) -> str:
@@ -124,6 +129,17 @@ def policy_table(found: Figures) -> str:
             f"{100 * s.wrong_fact_rate:.1f} |"
         )
     return "\n".join(lines)
+
+
+def budget_line(found: Figures) -> str:
+    """How far PPO went from SFT, and how far it may."""
+    [ppo] = [s for s in found.standings if s.name == "ppo"]
+    assert ppo.kl is not None
+    side = "within" if ppo.kl <= KL_BUDGET else "above"
+    return (
+        f"PPO's KL, {ppo.kl:.1f} nats per response, is {side} its budget of {KL_BUDGET:.0f}: as "
+        f"far as the best of {math.exp(KL_BUDGET + 1):.0f} samples."
+    )
 
 
 def reward_lines(found: Figures) -> str:

@@ -41,7 +41,6 @@ _EVAL_SEED = 1_000_003
 _WINDOW = 25
 """Batches among which rows are sorted by length."""
 _TOKENIZER_DOCUMENTS = 20_000
-_STORED = torch.float16
 _TALKS = ("messages", "prompt_completion", "sharegpt", "alpaca", "hh")
 
 
@@ -81,7 +80,7 @@ def run(config: PretrainConfig, *, resume: bool = False) -> Path:
             processing_class=tokenizer,
         )
         train(trainer, folder, config)
-        save_trained(model.to(_STORED), tokenizer, folder)
+        save_trained(model.half(), tokenizer, folder)
         # a base is one folder: the weights, and the tokenizer that made them
         tokenizer.save_pretrained(str(folder.model))
     write_run_report(config.out)
