@@ -12,8 +12,8 @@ from rlhf.model.scorer import load_scorer
 from rlhf.records import Preference
 from rlhf.stages import reward
 
-SHARE = 0.15
-"""Of the training pairs, drawn over all debates, so that it is done in minutes on one core."""
+SHARE = 0.5
+"""Of the training pairs, drawn over all debates, so that it is done in half an hour on one core."""
 ARGUMENTS = ("chosen_policy", "rejected_policy")
 """Where settling puts the ids of the two arguments; pairs that share one are dependent."""
 
