@@ -126,6 +126,7 @@ def save_trained(
     if isinstance(model, PeftModel):
         save_adapter(model, run.adapter)
     else:
+        model.config.use_cache = True  # the Trainer switched it off for itself
         model.save_pretrained(run.model)
     tokenizer.save_pretrained(str(run.tokenizer))
 
