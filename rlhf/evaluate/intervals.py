@@ -41,14 +41,18 @@ def proportion(
     values: Sequence[float],
     members: Members | None = None,
     groups: Sequence[Hashable] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Estimate:
-    """Mean of ``values`` in [0, 1] (a tie is 0.5); of the groups' means where ``groups`` is given.
+    """Mean of ``values`` in [0, 1] (a tie is 0.5), by ``weights`` if they are given.
+
+    ``groups`` are a fixed few, like longer and shorter: then it is the mean of their means. What is
+    drawn, like prompts, is a matter of ``weights`` and ``members``.
 
     Wilson's interval at the sample size that independent rows of the same variance would have
     (Dean and Pagano 2015, sec. 2.2); rows that share a member are dependent. For 0/1 values
     without members it is Wilson's own.
     """
-    share, error, clusters = _spread(values, members, groups)
+    share, error, clusters = _spread(values, members, groups, weights)
     independent = members is None
     quantile = None if independent else _quantile(clusters)
     # without any variance nothing is known but that each cluster agreed
@@ -64,7 +68,7 @@ def mean(values: Sequence[float], members: Members | None = None) -> Estimate:
     Samii and Assenova 2015).
     """
     own = [(index,) for index in range(len(values))]
-    middle, error, clusters = _spread(values, own if members is None else members, None)
+    middle, error, clusters = _spread(values, own if members is None else members)
     half = _quantile(clusters) * error
     return Estimate(middle, middle - half, middle + half, len(values))
 
@@ -96,19 +100,24 @@ def bootstrap_mean(
 
 
 def _spread(
-    values: Sequence[float], members: Members | None, groups: Sequence[Hashable] | None
+    values: Sequence[float],
+    members: Members | None,
+    groups: Sequence[Hashable] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> tuple[float, float, int]:
     """The mean (of the groups' means), its standard error, and the number of clusters."""
+    w = [1.0] * len(values) if weights is None else weights
     by_group: defaultdict[Hashable, list[int]] = defaultdict(list)
     for index in range(len(values)):
         by_group[None if groups is None else groups[index]].append(index)
     influence = [0.0] * len(values)
     middle = 0.0
     for indices in by_group.values():
-        average = sum(values[i] for i in indices) / len(indices)
+        total = sum(w[i] for i in indices)
+        average = sum(w[i] * values[i] for i in indices) / total
         middle += average / len(by_group)
         for i in indices:
-            influence[i] = (values[i] - average) / (len(indices) * len(by_group))
+            influence[i] = w[i] * (values[i] - average) / (total * len(by_group))
     alone = sum(e * e for e in influence)
     if members is None:
         return middle, sqrt(alone), len(values)

@@ -53,7 +53,8 @@ def _policies(report: Report) -> str:
 
 
 def _policy_row(policy: PolicySummary, win: WinRate | None, has_scores: bool) -> list[str]:
-    name = f'{escape(policy.name)} <span class="range-text">{escape(policy.stage)}</span>'
+    stage = "" if policy.stage == policy.name else escape(policy.stage)
+    name = f'{escape(policy.name)} <span class="range-text">{stage}</span>'
     cells = [name, estimate(win.rate if win else None, share=True)]
     if has_scores:
         cells += [estimate(policy.score), estimate(policy.gain)]

@@ -1,5 +1,6 @@
 """From judgements to a report: who wins, how often, and how sure that is."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -140,8 +141,9 @@ def _proportion(
         (("prompt", p),) if r is None else (("prompt", p), ("rater", r))
         for p, r in zip(prompts, raters, strict=True)
     ]
-    groups = [j.case for j in judgements]
-    return _shown(intervals.proportion(values, None if independent else members, groups))
+    of_case = Counter(j.case for j in judgements)
+    weights = [1 / of_case[j.case] for j in judgements]
+    return _shown(intervals.proportion(values, None if independent else members, weights=weights))
 
 
 def _rater_notes(judgements: Sequence[Judgement]) -> Iterable[str]:

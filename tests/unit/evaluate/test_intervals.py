@@ -87,6 +87,15 @@ def test_groups_weigh_the_same_however_large():
     assert (found.low, found.high) == pytest.approx(wilson(0.75, n))
 
 
+def test_weights_let_every_case_count_the_same():
+    members, weights = [("a",)] * 3 + [("b",), ("c",)], [1 / 3] * 3 + [1.0, 1.0]
+    found = proportion([1.0, 0.5, 1.0, 1.0, 0.0], members, weights=weights)
+    averages = proportion([5 / 6, 1.0, 0.0], [("a",), ("b",), ("c",)])
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (averages.value, averages.low, averages.high)
+    )
+
+
 def test_clusters_that_all_agree_are_counted_as_that_many_trials():
     members = [(i // 10,) for i in range(50)]
     found = proportion([1.0] * 50, members)
