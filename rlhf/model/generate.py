@@ -9,10 +9,14 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel, PeftType
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-from transformers.generation.streamers import BaseStreamer
+from transformers.cache_utils import DynamicCache
 
 from rlhf.chat import stop_token_ids
+
+_CROWDED = 0.8
+"""Above this share of rows that still grow, the ended ones stay in the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,6 @@ def generate(
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    streamer: BaseStreamer | None = None,
 ) -> list[list[int]]:
     """One batch of responses, prompts padded on the left.
 
@@ -76,6 +79,67 @@ def generate(
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     mask = torch.arange(width, device=device)[None] >= width - lengths[:, None]
     stops = stop_token_ids(tokenizer)
+    if _learns_prompt(model):
+        drawn = _drawn_behind_prefix(model, ids, mask, stops, cast("int", pad), sampling)
+    else:
+        drawn = _drawn(cast("PreTrainedModel", model), ids, mask, stops, sampling)
+    return [_cut(row, stops) for row in drawn.tolist()]
+
+
+def _drawn(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, stops: Sequence[int], sampling: Sampling
+) -> Tensor:
+    """(batch, new): the tokens drawn; what follows a stop token means nothing.
+
+    Rows that have ended leave the batch, so that nobody waits for the longest.
+    """
+    drawn = ids.new_zeros(len(ids), sampling.max_new_tokens)
+    cache = DynamicCache(config=model.config)
+    ends = torch.tensor(stops, device=ids.device)
+    rows = torch.arange(len(ids), device=ids.device)
+    going = torch.ones_like(rows, dtype=torch.bool)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    for step in range(sampling.max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        tokens = _draw(logits, sampling.temperature)
+        drawn[rows, step] = tokens
+        going &= ~torch.isin(tokens, ends)
+        left = int(going.sum())
+        if not left:
+            return drawn[:, : step + 1]
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        mask = torch.nn.functional.pad(mask, (0, 1), value=True)
+        # a smaller batch is worth a copy of the cache only now and then
+        if left <= _CROWDED * len(rows):
+            cache.batch_select_indices(going.nonzero()[:, 0])
+            rows, ids, positions, mask = rows[going], ids[going], positions[going], mask[going]
+            going = going[going]
+    return drawn
+
+
+def _draw(logits: Tensor, temperature: float) -> Tensor:
+    """(batch,): a token for each row."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    return (logits.float() / temperature).softmax(dim=-1).multinomial(1)[:, 0]
+
+
+def _drawn_behind_prefix(
+    model: PreTrainedModel | PeftModel,
+    ids: Tensor,
+    mask: Tensor,
+    stops: Sequence[int],
+    pad: int,
+    sampling: Sampling,
+) -> Tensor:
+    """The same where PEFT puts what it has learned in front, which only its ``generate`` does."""
     shape: dict[str, Any] = (
         {"do_sample": True, "temperature": sampling.temperature, "top_k": 0}
         if sampling.temperature > 0
@@ -87,13 +151,12 @@ def generate(
             attention_mask=mask.long(),
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=pad,
-            eos_token_id=stops,
+            eos_token_id=list(stops),
             use_cache=True,
-            streamer=streamer,
             **shape,
         )
-    assert isinstance(output, torch.Tensor)
-    return [_cut(row, stops) for row in output[:, width:].tolist()]
+    assert isinstance(output, Tensor)
+    return output[:, ids.shape[1] :]
 
 
 def _batches(
@@ -111,11 +174,16 @@ def _batches(
     return [group[i : i + size] for group in whole for i in range(0, len(group), size)]
 
 
-def _ignores_positions(model: PreTrainedModel | PeftModel) -> bool:
+def _learns_prompt(model: PreTrainedModel | PeftModel) -> bool:
     if not isinstance(model, PeftModel) or model._adapters_disabled:  # pyright: ignore[reportPrivateUsage]
         return False
-    config = model.active_peft_config
-    return config.is_prompt_learning and config.peft_type != PeftType.PREFIX_TUNING
+    return model.active_peft_config.is_prompt_learning
+
+
+def _ignores_positions(model: PreTrainedModel | PeftModel) -> bool:
+    if not isinstance(model, PeftModel) or not _learns_prompt(model):
+        return False
+    return model.active_peft_config.peft_type != PeftType.PREFIX_TUNING
 
 
 @contextmanager

@@ -287,7 +287,7 @@ def _replies(policy: Path, asked: Sequence[Prompt], n: int, *, seed: int) -> lis
     policies = load_policies([policy])
     [name] = policies.names
     return [
-        policies.respond(name, asked, Sampling(MAX_NEW_TOKENS, seed=seed + draw))
+        policies.respond(name, asked, Sampling(MAX_NEW_TOKENS, seed=seed + draw, batch_size=256))
         for draw in range(n)
     ]
 
