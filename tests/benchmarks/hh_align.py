@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Places, places, report
-from hh_reward import everything, fold_of
+from hh_reward import MAX_LENGTH, everything, fold_of
 
 from rlhf.chat import decode_response
 from rlhf.config import DPOConfig, PPOConfig, SFTConfig, build
@@ -73,7 +73,7 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
 
     def data(path: Path, limit: int | None = None) -> dict[str, Any]:
         return {"train": [{"path": str(path), "limit": limit}], "eval_fraction": 0.0,
-                "max_length": 192, "max_dropped": 0.3}  # fmt: skip
+                "max_length": MAX_LENGTH, "max_dropped": 0.3}  # fmt: skip
 
     if not runs["sft"].exists():
         config = {"out": str(runs["sft"]), "model": where.model(),
@@ -86,8 +86,8 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
         dpo.run(build(DPOConfig, config))
     if not runs["ppo"].exists():
         config = {"out": str(runs["ppo"]), "policy": str(runs["sft"]), "reward": str(reward),
-                  "data": data(seen), "learning_rate": 1e-4, "value_learning_rate": 3e-4,
-                  "num_rollouts": 12, "rollout_batch_size": 32, "num_ppo_epochs": 1,
+                  "data": data(seen), "learning_rate": 3e-4, "value_learning_rate": 5e-4,
+                  "num_rollouts": 20, "rollout_batch_size": 64, "num_ppo_epochs": 2,
                   "num_mini_batches": 2, "max_new_tokens": MAX_NEW_TOKENS,
                   "value_warmup_steps": 3, **shared}  # fmt: skip
         ppo.run(build(PPOConfig, config))
