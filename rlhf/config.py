@@ -218,6 +218,9 @@ class DPOConfig(_AfterSFT):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
+ValueModel = Literal["adapter", "head"]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PPOConfig(StageConfig):
     """Proximal policy optimization (Schulman et al. 2017) against reward runs."""
@@ -261,6 +264,10 @@ class PPOConfig(StageConfig):
     """Bound of the loss for bad actions (Ye et al. 2020)."""
     clip_range_value: Positive | None = 0.2
     """How far the value may move from the old one."""
+    value_model: ValueModel = "adapter"
+    """adapter: one of its own on the base, started from the reward run. head: a linear map of the
+    policy's states, which it does not move; a third cheaper, and it learns less (Santacroce et al.
+    2023, table 3, for a shared adapter)."""
     vf_coef: Positive = 1.0
     """Weight of the value loss."""
     value_warmup_steps: Annotated[int, Field(ge=0)] = 10

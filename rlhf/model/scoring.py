@@ -6,12 +6,14 @@ that stands before it, at the temperature that it was sampled with.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from trl.kernels import ChunkedLogProbFunction
 
 from rlhf.model.heads import ScoreHead
 
@@ -19,6 +21,11 @@ Ids = Int[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]
 PerToken = Float[Tensor, "batch response"]
 PerResponse = Float[Tensor, " batch"]
+
+_MANY_LOGITS = 1 << 25
+"""More numbers than this (128 MiB) are not held at once; below, holding them is faster."""
+_CHUNK = 8192
+"""Tokens of the vocabulary at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +88,52 @@ def hidden_states(
     return output.last_hidden_state
 
 
+def response_states(
+    model: PreTrainedModel | PeftModel, batch: Sequences
+) -> Float[Tensor, "batch response hidden"]:
+    """The trunk's states in which each response token was chosen."""
+    return _before_response(hidden_states(model, batch.ids, batch.mask), batch)
+
+
 def logprobs(
     model: PreTrainedModel | PeftModel, batch: Sequences, *, temperature: float = 1.0
 ) -> tuple[PerToken, PerToken]:
     """Log-probability of each response token and entropy of its distribution, in fp32.
 
-    Logits are computed for response places only: a vocabulary times the prompt is never held.
+    Both are 0 where there is no token. Entropy has no gradient.
     """
-    logits = response_logits(model, batch) / temperature
-    logsumexp = logits.logsumexp(dim=-1)
-    taken = logits.gather(2, batch.response_ids[..., None]).squeeze(2)
-    with torch.no_grad():
-        entropy = logsumexp - (logits.softmax(dim=-1) * logits).sum(dim=-1)
-    return taken - logsumexp, entropy
+    return token_logprobs(model, response_states(model, batch), batch, temperature=temperature)
+
+
+def token_logprobs(
+    model: PreTrainedModel | PeftModel,
+    states: Float[Tensor, "batch response hidden"],
+    batch: Sequences,
+    *,
+    temperature: float = 1.0,
+) -> tuple[PerToken, PerToken]:
+    """:func:`logprobs` from states that are there already.
+
+    Only tokens that exist meet the vocabulary; where their logits would be large they are never
+    held at once, in no direction (TRL's chunked kernel).
+    """
+    there = batch.response_mask
+    states, targets = states[there], batch.response_ids[there]
+    base = _base(model)
+    output = cast("nn.Linear", base.get_output_embeddings())
+    cap = _cap(base)
+    if type(output) is nn.Linear and len(targets) * len(output.weight) > _MANY_LOGITS:
+        taken, entropy, *_ = ChunkedLogProbFunction.apply(
+            states, output.weight, output.bias, targets, temperature, _CHUNK, cap, 1.0, ("entropy",)
+        )
+    else:
+        logits = _capped(output(states).float(), cap) / temperature
+        logsumexp = logits.logsumexp(dim=-1)
+        taken = logits.gather(1, targets[:, None]).squeeze(1) - logsumexp
+        with torch.no_grad():
+            entropy = logsumexp - (logits.softmax(dim=-1) * logits).sum(dim=-1)
+    nothing = torch.zeros(there.shape, device=there.device)
+    return nothing.masked_scatter(there, taken), nothing.masked_scatter(there, entropy.detach())
 
 
 def response_logits(
@@ -105,12 +145,9 @@ def response_logits(
         logits = model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits.float()
         return _before_response(logits[:, -batch.ids.shape[1] :], batch)
     base = _base(model)
-    states = _before_response(hidden_states(model, batch.ids, batch.mask), batch)
     output = base.get_output_embeddings()
     assert isinstance(output, nn.Module)
-    logits = output(states).float()
-    cap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if cap is None else (logits / cap).tanh() * cap
+    return _capped(output(response_states(model, batch)).float(), _cap(base))
 
 
 def scores(model: PreTrainedModel | PeftModel, head: ScoreHead, batch: Sequences) -> PerResponse:
@@ -122,7 +159,7 @@ def scores(model: PreTrainedModel | PeftModel, head: ScoreHead, batch: Sequences
 
 def values(model: PreTrainedModel | PeftModel, head: ScoreHead, batch: Sequences) -> PerToken:
     """The value of the state in which each response token was chosen."""
-    return head(_before_response(hidden_states(model, batch.ids, batch.mask), batch)).squeeze(2)
+    return head(response_states(model, batch)).squeeze(2)
 
 
 def _before_response(
@@ -131,6 +168,15 @@ def _before_response(
     """``x`` where each response token is about to be chosen."""
     before = (batch.where - 1).clamp(min=0)
     return x.gather(1, before[..., None].expand(-1, -1, x.shape[2]))
+
+
+def _cap(base: PreTrainedModel) -> float | None:
+    """Gemma's bound on logits."""
+    return getattr(base.config.get_text_config(), "final_logit_softcapping", None)
+
+
+def _capped(logits: Tensor, cap: float | None) -> Tensor:
+    return logits if cap is None else (logits / cap).tanh() * cap
 
 
 def _base(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

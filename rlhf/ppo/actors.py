@@ -8,6 +8,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from rlhf.config import ValueModel
 from rlhf.model.adapters import copy_adapter
 from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
@@ -34,12 +35,16 @@ def load_policy(
     return model, load_tokenizer(path), fingerprint(BaseSpec(path))
 
 
-def add_value(policy: PeftModel, rewards: Sequence[RewardAdapter]) -> ScoreHead:
-    """Make the value adapter, and its head: the first reward's, or nothing known yet."""
-    source = "reward" if rewards else "default"
-    copy_adapter(policy, source, "value", trainable=True)
+def add_value(policy: PeftModel, rewards: Sequence[RewardAdapter], kind: ValueModel) -> ScoreHead:
+    """Make the value's head, and for ``adapter`` an adapter of its own below it.
+
+    An adapter starts as the first reward, or as the policy where there is none. A head that reads
+    the policy's states starts at 0, as does one that no reward has trained.
+    """
     head = ScoreHead(head_size(cast("PreTrainedModel", policy.get_base_model()))).to(policy.device)
-    if rewards:
+    if kind == "adapter":
+        copy_adapter(policy, "reward" if rewards else "default", "value", trainable=True)
+    if kind == "adapter" and rewards:
         head.load_state_dict(rewards[0].head.state_dict())
     else:
         nn.init.zeros_(head.weight)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from transformers import TrainingArguments
 
-from rlhf.config import PPOConfig
+from rlhf.config import PPOConfig, ValueModel
 
 
 @dataclass
@@ -37,6 +37,7 @@ class PPOArguments(TrainingArguments):
     clip_range_high: float | None = None
     dual_clip: float | None = 3.0
     clip_range_value: float | None = 0.2
+    value_model: ValueModel = "adapter"
     vf_coef: float = 1.0
     value_warmup_steps: int = 10
     whiten_advantages: bool = True

@@ -16,7 +16,15 @@ from rlhf.chat import decode_response, encode_prompt, stop_token_ids
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
 from rlhf.model.roles import acting_as
-from rlhf.model.scoring import Sequences, logprobs, scores, sequences, values
+from rlhf.model.scoring import (
+    Sequences,
+    logprobs,
+    response_states,
+    scores,
+    sequences,
+    token_logprobs,
+    values,
+)
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.objectives import masked_mean
 from rlhf.ppo.rewards import RewardAdapter, Rewards
@@ -39,12 +47,16 @@ class ScoreUnits:
     mean: float | None = None
     std: float = 1.0
 
-    def fit(self, raw: Tensor, value_head: ScoreHead) -> None:
-        """Take the units from ``raw``, and move a value that was a copy of the reward to them."""
+    def fit(self, raw: Tensor) -> None:
+        """Take the units from ``raw``."""
         self.mean = raw.mean().item()
         self.std = max(raw.std(unbiased=False).item(), 1e-6)
-        value_head.weight.div_(self.std)
-        value_head.bias.sub_(self.mean).div_(self.std)
+
+    def move(self, head: ScoreHead) -> None:
+        """Let a head that gives raw scores give them in these units."""
+        if self.mean is not None:
+            head.weight.div_(self.std)
+            head.bias.sub_(self.mean).div_(self.std)
 
     def apply(self, raw: Tensor) -> Tensor:
         """``raw`` in these units; as it is where nothing was fitted."""
@@ -87,7 +99,9 @@ class Collector:
         columns = [self._score(part, said, rows, responses) for part in self.rewards.parts]
         raw = self.rewards.combine(columns)
         if args.score_norm == "frozen" and self.units.mean is None and seed is None:
-            self.units.fit(raw, self.value_head)
+            self.units.fit(raw)
+            if self.value_is_own and self.rewards.adapters:  # then it is a copy of the reward
+                self.units.move(self.value_head)
         scores = self.units.apply(raw)
         if args.score_clip is not None:
             scores = scores.clamp(-args.score_clip, args.score_clip)
@@ -100,7 +114,7 @@ class Collector:
             logprobs=said["logprobs"],
             ref_logprobs=said["ref_logprobs"],
             entropy=said["entropy"],
-            values=self._values(batch),
+            values=self._values(batch) if self.value_is_own else said["values"],
         )
         metrics = _means(rollout, raw)
         for name, column in zip(self.rewards.names, columns, strict=True):
@@ -119,9 +133,12 @@ class Collector:
         said = defaultdict[str, list[Tensor]](list)
         with self.autocast(), acting_as(model, "policy"):
             for part in chunks:
-                new, entropy = logprobs(model, part, temperature=temperature)
+                states = response_states(model, part)
+                new, entropy = token_logprobs(model, states, part, temperature=temperature)
                 said["logprobs"].append(new)
                 said["entropy"].append(entropy)
+                if not self.value_is_own:
+                    said["values"].append(self.value_head(states).squeeze(2))
         with self.autocast(), acting_as(model, "reference"):
             for part in chunks:
                 said["ref_logprobs"].append(logprobs(model, part, temperature=temperature)[0])
@@ -130,6 +147,11 @@ class Collector:
                 key = f"reward {reward.which}"
                 said[key] += [scores(model, reward.head, part) for part in chunks]
         return {key: self._whole(batch, parts) for key, parts in said.items()}
+
+    @property
+    def value_is_own(self) -> bool:
+        """Whether the value has an adapter of its own, and does not read the policy's states."""
+        return self.args.value_model == "adapter"
 
     def _values(self, batch: Sequences) -> Tensor:
         """After the units are known, because fitting them moves the head."""

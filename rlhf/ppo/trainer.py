@@ -21,7 +21,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
 from rlhf.model.heads import load_head, save_head
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
-from rlhf.model.scoring import logprobs, values
+from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo.actors import add_value, load_policy
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.collector import Collector, ScoreUnits
@@ -90,7 +90,7 @@ class PPOTrainer(_BaseTrainer):
         )
         copy_adapter(policy, "default", "ref")
         self.rewards = Rewards(policy, functions, args.reward_weights, base)
-        self.value_head = add_value(policy, self.rewards.adapters)
+        self.value_head = add_value(policy, self.rewards.adapters, args.value_model)
         # a child of the model, so that gradients are cleared and devices moved with it
         policy.add_module("value_head", self.value_head)
         disable_dropout_in_model(policy)
@@ -181,39 +181,56 @@ class PPOTrainer(_BaseTrainer):
         num_items_in_batch: Any = None,  # noqa: ANN401, ARG002
     ) -> Tensor:
         """Gradients of one micro-batch, each role's inside its own block."""
-        args, peft = self.ppo, self._peft
         assert isinstance(inputs, MicroBatch)
         model.train()
-        loss = torch.zeros((), device=args.device)
-        if inputs.trains_policy:
+        peft, batch = self._peft, inputs.sequences
+        policy_loss = torch.zeros((), device=self.ppo.device)
+        if self.collector.value_is_own:
+            if inputs.trains_policy:
+                with acting_as(peft, "policy"), self.compute_loss_context_manager():
+                    policy_loss = self._policy_loss(response_states(peft, batch), inputs)
+                    self.accelerator.backward(policy_loss)
+            with acting_as(peft, "value"), self.compute_loss_context_manager():
+                value_loss = self._value_loss(response_states(peft, batch), inputs)
+                self.accelerator.backward(value_loss)
+        else:
             with acting_as(peft, "policy"), self.compute_loss_context_manager():
-                new, _ = logprobs(peft, inputs.sequences, temperature=args.temperature)
-                policy_loss = clipped_policy_loss(
-                    new,
-                    inputs.old_logprobs,
-                    inputs.advantages,
-                    inputs.mask,
-                    clip_range=args.clip_range,
-                    clip_range_high=args.clip_range_high,
-                    dual_clip=args.dual_clip,
-                    num_tokens=inputs.num_tokens,
-                )
-                self.accelerator.backward(policy_loss)
-            self._note_update(new.detach(), inputs)
-            loss += policy_loss.detach()
-        with acting_as(peft, "value"), self.compute_loss_context_manager():
-            value_loss = args.vf_coef * clipped_value_loss(
-                values(peft, self.value_head, inputs.sequences),
-                inputs.old_values,
-                inputs.returns,
-                inputs.mask,
-                clip_range=args.clip_range_value,
-                num_tokens=inputs.num_tokens,
-            )
-            self.accelerator.backward(value_loss)
-        pieces = args.gradient_accumulation_steps
-        self._note(policy_loss=loss * pieces, value_loss=value_loss.detach() * pieces)
-        return loss + value_loss.detach()
+                with torch.set_grad_enabled(inputs.trains_policy):
+                    states = response_states(peft, batch)
+                value_loss = self._value_loss(states.detach(), inputs)
+                if inputs.trains_policy:
+                    policy_loss = self._policy_loss(states, inputs)
+                self.accelerator.backward(policy_loss + value_loss)
+        losses = {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
+        pieces = self.ppo.gradient_accumulation_steps
+        self._note(**{name: loss * pieces for name, loss in losses.items()})
+        return losses["policy_loss"] + losses["value_loss"]
+
+    def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
+        args = self.ppo
+        new, _ = token_logprobs(self._peft, states, inputs.sequences, temperature=args.temperature)
+        self._note_update(new.detach(), inputs)
+        return clipped_policy_loss(
+            new,
+            inputs.old_logprobs,
+            inputs.advantages,
+            inputs.mask,
+            clip_range=args.clip_range,
+            clip_range_high=args.clip_range_high,
+            dual_clip=args.dual_clip,
+            num_tokens=inputs.num_tokens,
+        )
+
+    def _value_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
+        args = self.ppo
+        return args.vf_coef * clipped_value_loss(
+            self.value_head(states).squeeze(2),
+            inputs.old_values,
+            inputs.returns,
+            inputs.mask,
+            clip_range=args.clip_range_value,
+            num_tokens=inputs.num_tokens,
+        )
 
     def _note_update(self, new: Tensor, inputs: MicroBatch) -> None:
         log_ratio = new - inputs.old_logprobs
@@ -307,7 +324,8 @@ class PPOTrainer(_BaseTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002
         folder = Path(output_dir or cast("str", self.ppo.output_dir))
         save_adapter(self._peft, folder)
-        save_adapter(self._peft, folder / _VALUE, "value")
+        if self.collector.value_is_own:
+            save_adapter(self._peft, folder / _VALUE, "value")
         save_head(self.value_head, folder / _VALUE_HEAD)
         state = {"kl_coef": self.kl_coef, "units": asdict(self.collector.units)}
         (folder / _STATE).write_text(json.dumps(state))
@@ -316,7 +334,8 @@ class PPOTrainer(_BaseTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401, ARG002
         folder = Path(resume_from_checkpoint)
         load_weights(self._peft, folder, "default")
-        load_weights(self._peft, folder / _VALUE, "value")
+        if self.collector.value_is_own:
+            load_weights(self._peft, folder / _VALUE, "value")
         head = load_head(folder / _VALUE_HEAD, self.ppo.device)
         self.value_head.load_state_dict(head.state_dict())
         state = json.loads((folder / _STATE).read_text())

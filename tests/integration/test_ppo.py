@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from rlhf.chat import encode_prompt, encode_response
-from rlhf.config import PPOConfig, RewardConfig, SFTConfig, build
+from rlhf.config import PPOConfig, RewardConfig, SFTConfig, ValueModel, build
 from rlhf.errors import ModelError, RunError
 from rlhf.model.adapters import load_adapter
 from rlhf.model.generate import Sampling, generate
@@ -100,8 +100,14 @@ def owner(name: str) -> str:
     return next((r for r, a in ADAPTER_OF.items() if a in name.split(".")), "base")
 
 
-def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(runs, tmp_path):
-    ours = trainer(runs, tmp_path)
+VALUES = pytest.mark.parametrize("value_model", get_args(ValueModel))
+
+
+@VALUES
+def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(
+    runs, tmp_path, value_model
+):
+    ours = trainer(runs, tmp_path, value_model=value_model)
     layers = [m for m in ours.model.modules() if isinstance(m, Linear4bit)]
     assert layers
     assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
@@ -136,8 +142,9 @@ def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_
     assert max(entry["largest_ratio"] for entry in logs) > 1.001
 
 
-def test_while_the_value_warms_up_the_policy_rests(runs, tmp_path):
-    ours = trainer(runs, tmp_path, value_warmup_steps=3)
+@VALUES
+def test_while_the_value_warms_up_the_policy_rests(runs, tmp_path, value_model):
+    ours = trainer(runs, tmp_path, value_warmup_steps=3, value_model=value_model)
     before = hashes(ours.model)
     ours.train()
     after = hashes(ours.model)
@@ -202,6 +209,29 @@ def test_the_policy_gradient_on_nf4_after_everything_is_that_of_a_fresh_fp32_mod
     want = torch.cat([cast("Any", p.grad).flatten() for p in role_parameters(fresh, "policy")])
     assert torch.cosine_similarity(got, want, dim=0) > 0.999
     assert_close(got.norm(), want.norm(), rtol=1e-3, atol=0)
+
+
+def test_a_value_that_reads_the_policys_states_does_not_move_them(runs, tmp_path):
+    found = []
+    for vf_coef in (1.0, 100.0):
+        ours = trainer(runs, tmp_path, value_model="head", vf_coef=vf_coef)
+        assert not role_parameters(ours.model, "value")
+        rollout, _ = ours.collector.collect(PROMPTS, seed=5)
+        assert not rollout.values.any()
+        advantages = rollout.advantages(
+            kl_coef=0.1, gamma=1.0, lam=0.95, lam_value=1.0, whitened=True
+        )
+        [batch] = micro_batches(
+            rollout, advantages, num_mini_batches=1, micro_batch_size=6, order=range(6),
+            trains_policy=True,
+        )  # fmt: skip
+        ours.training_step(ours.model, batch)
+        policy = [cast("Any", p.grad).flatten() for p in role_parameters(ours.model, "policy")]
+        found.append((torch.cat(policy), ours.value_head.weight.grad))
+    (one, head), (other, larger) = found
+    assert one.any()
+    assert torch.equal(one, other)
+    assert_close(100 * head, larger)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -300,8 +330,10 @@ def test_evaluation_advances_no_generator_and_reports_what_people_ask_for(runs, 
     assert {"eval_score", "eval_kl", "eval_response_length", "eval_finished"} <= metrics.keys()
 
 
-def test_half_and_half_is_bit_for_bit_the_whole(runs, tmp_path):
-    keys = {"num_rollouts": 4, "kl_target": 1.0, "save_strategy": "steps", "save_steps": 8}
+@VALUES
+def test_half_and_half_is_bit_for_bit_the_whole(runs, tmp_path, value_model):
+    keys = {"num_rollouts": 4, "kl_target": 1.0, "save_strategy": "steps", "save_steps": 8,
+            "value_model": value_model}  # fmt: skip
     whole = trainer(runs, tmp_path / "whole", **keys)
     whole.train()
     # the same training, taken up in another trainer from the checkpoint in its middle
