@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
 from rlhf.chat import stop_token_ids
+from rlhf.model.scoring import next_logits, trunk
 
 _CROWDED = 0.8
 """Above this share of rows that still grow, the ended ones stay in the batch."""
@@ -29,6 +31,12 @@ class Sampling:
     batch_size: int = 64
 
 
+Watch = Callable[[Sequence[int], int, Tensor, Tensor, Tensor], object]
+"""Told at every step: the indices of the prompts that still grow (and, until they leave the batch,
+of some that have ended), the step, and their states (n, hidden), logits (n, vocab) and new tokens
+(n,)."""
+
+
 @torch.no_grad()
 def sample_ids(
     model: PreTrainedModel | PeftModel,
@@ -36,6 +44,7 @@ def sample_ids(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     on_progress: Callable[[int], object] | None = None,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """One response per prompt as token ids, each cut after its first stop token.
 
@@ -52,7 +61,13 @@ def sample_ids(
             if sampling.seed is not None:
                 torch.manual_seed(sampling.seed)
             for chunk in _batches(model, prompts, sampling.batch_size):
-                drawn = generate(model, tokenizer, [prompts[i] for i in chunk], sampling)
+                drawn = generate(
+                    model,
+                    tokenizer,
+                    [prompts[i] for i in chunk],
+                    sampling,
+                    None if watch is None else partial(_watched, watch, chunk),
+                )
                 for i, ids in zip(chunk, drawn, strict=True):
                     responses[i] = ids
                 if on_progress is not None:
@@ -67,6 +82,7 @@ def generate(
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """One batch of responses, prompts padded on the left.
 
@@ -82,34 +98,42 @@ def generate(
     if _learns_prompt(model):
         drawn = _drawn_behind_prefix(model, ids, mask, stops, cast("int", pad), sampling)
     else:
-        drawn = _drawn(cast("PreTrainedModel", model), ids, mask, stops, sampling)
+        drawn = _drawn(model, ids, mask, stops, sampling, watch)
     return [_cut(row, stops) for row in drawn.tolist()]
 
 
 def _drawn(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, stops: Sequence[int], sampling: Sampling
+    model: PreTrainedModel | PeftModel,
+    ids: Tensor,
+    mask: Tensor,
+    stops: Sequence[int],
+    sampling: Sampling,
+    watch: Watch | None,
 ) -> Tensor:
     """(batch, new): the tokens drawn; what follows a stop token means nothing.
 
     Rows that have ended leave the batch, so that nobody waits for the longest.
     """
     drawn = ids.new_zeros(len(ids), sampling.max_new_tokens)
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache(config=cast("PreTrainedModel", model).config)
+    forward = trunk(model)
     ends = torch.tensor(stops, device=ids.device)
     rows = torch.arange(len(ids), device=ids.device)
     going = torch.ones_like(rows, dtype=torch.bool)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     for step in range(sampling.max_new_tokens):
-        logits = model(
+        states = forward(
             input_ids=ids,
             attention_mask=mask.long(),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        ).last_hidden_state[:, -1]
+        logits = next_logits(model, states)
         tokens = _draw(logits, sampling.temperature)
         drawn[rows, step] = tokens
+        if watch is not None:
+            watch(rows.tolist(), step, states, logits, tokens)
         going &= ~torch.isin(tokens, ends)
         left = int(going.sum())
         if not left:
@@ -124,11 +148,16 @@ def _drawn(
     return drawn
 
 
+def _watched(watch: Watch, chunk: Sequence[int], rows: Sequence[int], *seen: Any) -> None:  # noqa: ANN401
+    """Name the prompts by their place among all, not in the batch."""
+    watch([chunk[row] for row in rows], *seen)
+
+
 def _draw(logits: Tensor, temperature: float) -> Tensor:
     """(batch,): a token for each row."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    return (logits.float() / temperature).softmax(dim=-1).multinomial(1)[:, 0]
+    return (logits / temperature).softmax(dim=-1).multinomial(1)[:, 0]
 
 
 def _drawn_behind_prefix(

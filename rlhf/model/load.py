@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import (
     AutoConfig,
@@ -120,6 +120,16 @@ def differentiable(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def computes_in_fp32(model: torch.nn.Module) -> bool:
+    """Whether products are taken in fp32, so that no kernel's rounding shows."""
+    layers = list(model.modules())
+    if any(isinstance(layer, Linear8bitLt) for layer in layers):
+        return False
+    dtypes = {layer.compute_dtype for layer in layers if isinstance(layer, Linear4bit)}
+    dtypes |= {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return dtypes <= {torch.float32}
 
 
 def fingerprint(spec: BaseSpec) -> str:

@@ -79,13 +79,16 @@ def hidden_states(
     model: PreTrainedModel | PeftModel, ids: Ids, mask: Mask
 ) -> Float[Tensor, "batch seq hidden"]:
     """Last hidden states of the trunk, below the output embeddings, by the active adapter."""
-    trunk = _base(model).base_model
-    assert isinstance(trunk, nn.Module)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = trunk(
+    output = trunk(model)(
         input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False
     )
     return output.last_hidden_state
+
+
+def trunk(model: PreTrainedModel | PeftModel) -> nn.Module:
+    """The model below its output embeddings."""
+    return _base(model).base_model
 
 
 def response_states(
@@ -119,21 +122,34 @@ def token_logprobs(
     """
     there = batch.response_mask
     states, targets = states[there], batch.response_ids[there]
-    base = _base(model)
-    output = cast("nn.Linear", base.get_output_embeddings())
-    cap = _cap(base)
+    output = cast("nn.Linear", _base(model).get_output_embeddings())
     if type(output) is nn.Linear and len(targets) * len(output.weight) > _MANY_LOGITS:
         taken, entropy, *_ = ChunkedLogProbFunction.apply(
-            states, output.weight, output.bias, targets, temperature, _CHUNK, cap, 1.0, ("entropy",)
+            states,
+            output.weight,
+            output.bias,
+            targets,
+            temperature,
+            _CHUNK,
+            _cap(model),
+            1.0,
+            ("entropy",),
         )
     else:
-        logits = _capped(output(states).float(), cap) / temperature
-        logsumexp = logits.logsumexp(dim=-1)
-        taken = logits.gather(1, targets[:, None]).squeeze(1) - logsumexp
-        with torch.no_grad():
-            entropy = logsumexp - (logits.softmax(dim=-1) * logits).sum(dim=-1)
+        taken, entropy = of_tokens(next_logits(model, states), targets, temperature)
     nothing = torch.zeros(there.shape, device=there.device)
     return nothing.masked_scatter(there, taken), nothing.masked_scatter(there, entropy.detach())
+
+
+def of_tokens(
+    logits: Float[Tensor, "any vocab"], tokens: Int[Tensor, " any"], temperature: float
+) -> tuple[Float[Tensor, " any"], Float[Tensor, " any"]]:
+    """Log-probability of each token by its logits, and entropy (without a gradient)."""
+    logits = logits / temperature
+    logsumexp = logits.logsumexp(dim=-1)
+    with torch.no_grad():
+        entropy = logsumexp - ((logits - logsumexp[:, None]).exp() * logits).sum(dim=-1)
+    return logits.gather(1, tokens[:, None]).squeeze(1) - logsumexp, entropy
 
 
 def response_logits(
@@ -144,10 +160,17 @@ def response_logits(
         # the learned prefix enters in PEFT's forward, and its places come first in the logits
         logits = model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits.float()
         return _before_response(logits[:, -batch.ids.shape[1] :], batch)
-    base = _base(model)
-    output = base.get_output_embeddings()
+    return next_logits(model, response_states(model, batch))
+
+
+def next_logits(
+    model: PreTrainedModel | PeftModel, states: Float[Tensor, "*any hidden"]
+) -> Float[Tensor, "*any vocab"]:
+    """The logits that follow from the trunk's last hidden states, in fp32."""
+    output = _base(model).get_output_embeddings()
     assert isinstance(output, nn.Module)
-    return _capped(output(response_states(model, batch)).float(), _cap(base))
+    logits, cap = output(states).float(), _cap(model)
+    return logits if cap is None else (logits / cap).tanh() * cap
 
 
 def scores(model: PreTrainedModel | PeftModel, head: ScoreHead, batch: Sequences) -> PerResponse:
@@ -170,13 +193,9 @@ def _before_response(
     return x.gather(1, before[..., None].expand(-1, -1, x.shape[2]))
 
 
-def _cap(base: PreTrainedModel) -> float | None:
+def _cap(model: PreTrainedModel | PeftModel) -> float | None:
     """Gemma's bound on logits."""
-    return getattr(base.config.get_text_config(), "final_logit_softcapping", None)
-
-
-def _capped(logits: Tensor, cap: float | None) -> Tensor:
-    return logits if cap is None else (logits / cap).tanh() * cap
+    return getattr(_base(model).config.get_text_config(), "final_logit_softcapping", None)
 
 
 def _base(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

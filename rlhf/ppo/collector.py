@@ -15,10 +15,12 @@ from transformers import PreTrainedTokenizerFast
 from rlhf.chat import decode_response, encode_prompt, stop_token_ids
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
+from rlhf.model.load import computes_in_fp32
 from rlhf.model.roles import acting_as
 from rlhf.model.scoring import (
     Sequences,
     logprobs,
+    of_tokens,
     response_states,
     scores,
     sequences,
@@ -63,6 +65,33 @@ class ScoreUnits:
         return raw if self.mean is None else (raw - self.mean) / self.std
 
 
+class _Account:
+    """What the policy said of its tokens while it drew them."""
+
+    def __init__(
+        self, num_rows: int, args: PPOArguments, value_head: ScoreHead | None, device: torch.device
+    ) -> None:
+        self._temperature, self._head = args.temperature, value_head
+        names = ["logprobs", "entropy"] + ["values"] * (value_head is not None)
+        shape = (num_rows, args.max_new_tokens)
+        self._said = {name: torch.zeros(shape, device=device) for name in names}
+
+    def __call__(
+        self, rows: Sequence[int], step: int, states: Tensor, logits: Tensor, tokens: Tensor
+    ) -> None:
+        """Take down one step, as :func:`sample_ids` tells it."""
+        taken, entropy = of_tokens(logits, tokens, self._temperature)
+        self._said["logprobs"][rows, step] = taken
+        self._said["entropy"][rows, step] = entropy
+        if self._head is not None:
+            self._said["values"][rows, step] = self._head(states).squeeze(1)
+
+    def of(self, batch: Sequences) -> dict[str, Tensor]:
+        """(batch, response) each, 0 where there is no token."""
+        mask = batch.response_mask
+        return {name: x[:, : mask.shape[1]].where(mask, 0.0) for name, x in self._said.items()}
+
+
 @dataclass(slots=True, eq=False)
 class Collector:
     """Samples from the policy and asks policy, reference, rewards and value."""
@@ -85,8 +114,12 @@ class Collector:
         args = self.args
         prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in rows]
         sampling = Sampling(args.max_new_tokens, args.temperature, seed, args.rollout_batch_size)
+        account = None
+        if self.sampler_is_exact:
+            head = None if self.value_is_own else self.value_head
+            account = _Account(len(rows), args, head, self.model.device)
         with acting_as(self.model, "policy"), self.autocast():
-            responses = sample_ids(self.model, self.tokenizer, prompts, sampling)
+            responses = sample_ids(self.model, self.tokenizer, prompts, sampling, watch=account)
         sampled = time.perf_counter()
         batch = sequences(
             prompts,
@@ -96,6 +129,7 @@ class Collector:
         )
         self.model.eval()
         said = self._ask(batch)
+        said |= account.of(batch) if account else self._ask_policy(batch)
         columns = [self._score(part, said, rows, responses) for part in self.rewards.parts]
         raw = self.rewards.combine(columns)
         if args.score_norm == "frozen" and self.units.mean is None and seed is None:
@@ -123,22 +157,30 @@ class Collector:
         metrics["seconds_scoring"] = time.perf_counter() - sampled
         return rollout, metrics
 
+    def _ask_policy(self, batch: Sequences) -> dict[str, Tensor]:
+        """Logprobs, entropy, and values where they are read from the policy's states."""
+        said = defaultdict[str, list[Tensor]](list)
+        with self.autocast(), acting_as(self.model, "policy"):
+            for rows in self._chunks(batch):
+                part = select(batch, rows)
+                states = response_states(self.model, part)
+                new, entropy = token_logprobs(
+                    self.model, states, part, temperature=self.args.temperature
+                )
+                said["logprobs"].append(new)
+                said["entropy"].append(entropy)
+                if not self.value_is_own:
+                    said["values"].append(self.value_head(states).squeeze(2))
+        return {key: self._whole(batch, parts) for key, parts in said.items()}
+
     def _ask(self, batch: Sequences) -> dict[str, Tensor]:
-        """Logprobs of policy and reference, and a raw score per reward run.
+        """Logprobs of the reference, and a raw score per reward run.
 
         One role after the other over all rows: switching costs more than a small forward.
         """
         model, temperature = self.model, self.args.temperature
         chunks = [select(batch, rows) for rows in self._chunks(batch)]
         said = defaultdict[str, list[Tensor]](list)
-        with self.autocast(), acting_as(model, "policy"):
-            for part in chunks:
-                states = response_states(model, part)
-                new, entropy = token_logprobs(model, states, part, temperature=temperature)
-                said["logprobs"].append(new)
-                said["entropy"].append(entropy)
-                if not self.value_is_own:
-                    said["values"].append(self.value_head(states).squeeze(2))
         with self.autocast(), acting_as(model, "reference"):
             for part in chunks:
                 said["ref_logprobs"].append(logprobs(model, part, temperature=temperature)[0])
@@ -147,6 +189,14 @@ class Collector:
                 key = f"reward {reward.which}"
                 said[key] += [scores(model, reward.head, part) for part in chunks]
         return {key: self._whole(batch, parts) for key, parts in said.items()}
+
+    @property
+    def sampler_is_exact(self) -> bool:
+        """Whether sampling gives a token the logprob that a pass over the whole response gives.
+
+        In fp32 they differ in the last bits; kernels in 16 or 8 bits round by the batch's size.
+        """
+        return computes_in_fp32(self.model) and not (self.args.bf16 or self.args.fp16)
 
     @property
     def value_is_own(self) -> bool:
