@@ -288,7 +288,7 @@ def test_what_the_sampler_noted_is_what_the_policy_says_when_asked(runs, tmp_pat
     asked = collector._ask_policy(noted.sequences)
     assert set(asked) == {"logprobs", "entropy"} | ({"values"} if value_model == "head" else set())
     for name, said in asked.items():
-        assert_close(getattr(noted, name), said.where(noted.mask, 0.0), rtol=1e-4, atol=1e-5)
+        assert_close(getattr(noted, name), said.where(noted.mask, 0.0), rtol=1e-4, atol=1e-4)
     # 16-bit kernels round by the size of the batch: there the policy is asked
     ours.ppo.bf16 = True
     assert not collector.sampler_is_exact
