@@ -100,11 +100,8 @@ def response_states(
 
 def logprobs(
     model: PreTrainedModel | PeftModel, batch: Sequences, *, temperature: float = 1.0
-) -> tuple[PerToken, PerToken]:
-    """Log-probability of each response token and entropy of its distribution, in fp32.
-
-    Both are 0 where there is no token. Entropy has no gradient.
-    """
+) -> PerToken:
+    """Log-probability of each response token, in fp32; 0 where there is none."""
     return token_logprobs(model, response_states(model, batch), batch, temperature=temperature)
 
 
@@ -114,42 +111,64 @@ def token_logprobs(
     batch: Sequences,
     *,
     temperature: float = 1.0,
-) -> tuple[PerToken, PerToken]:
+) -> PerToken:
     """:func:`logprobs` from states that are there already.
 
     Only tokens that exist meet the vocabulary; where their logits would be large they are never
     held at once, in no direction (TRL's chunked kernel).
     """
+    taken, _ = _of_tokens(model, states, batch, temperature, ())
+    return _per_token(taken, batch)
+
+
+def token_logprobs_entropies(
+    model: PreTrainedModel | PeftModel,
+    states: Float[Tensor, "batch response hidden"],
+    batch: Sequences,
+    *,
+    temperature: float = 1.0,
+) -> tuple[PerToken, PerToken]:
+    """:func:`token_logprobs`, and the entropy of the distribution that each token is from."""
+    taken, entropy = _of_tokens(model, states, batch, temperature, ("entropy",))
+    assert entropy is not None
+    return _per_token(taken, batch), _per_token(entropy, batch)
+
+
+def _of_tokens(
+    model: PreTrainedModel | PeftModel,
+    states: Float[Tensor, "batch response hidden"],
+    batch: Sequences,
+    temperature: float,
+    besides: tuple[str, ...],
+) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"] | None]:
     there = batch.response_mask
-    states, targets = states[there], batch.response_ids[there]
+    states, tokens = states[there], batch.response_ids[there]
     output = cast("nn.Linear", _base(model).get_output_embeddings())
-    if type(output) is nn.Linear and len(targets) * len(output.weight) > _MANY_LOGITS:
-        taken, entropy, *_ = ChunkedLogProbFunction.apply(
-            states,
-            output.weight,
-            output.bias,
-            targets,
-            temperature,
-            _CHUNK,
-            _cap(model),
-            1.0,
-            ("entropy",),
-        )
-    else:
-        taken, entropy = of_tokens(next_logits(model, states), targets, temperature)
-    nothing = torch.zeros(there.shape, device=there.device)
-    return nothing.masked_scatter(there, taken), nothing.masked_scatter(there, entropy.detach())
+    if type(output) is nn.Linear and len(tokens) * len(output.weight) > _MANY_LOGITS:
+        of_output = (output.weight, output.bias, tokens, temperature, _CHUNK, _cap(model), 1.0)
+        taken, entropy, *_ = ChunkedLogProbFunction.apply(states, *of_output, besides)
+        return taken, entropy
+    logits = next_logits(model, states) / temperature
+    return taken_logprobs(logits, tokens), entropies(logits) if besides else None
 
 
-def of_tokens(
-    logits: Float[Tensor, "any vocab"], tokens: Int[Tensor, " any"], temperature: float
-) -> tuple[Float[Tensor, " any"], Float[Tensor, " any"]]:
-    """Log-probability of each token by its logits, and entropy (without a gradient)."""
-    logits = logits / temperature
-    logsumexp = logits.logsumexp(dim=-1)
-    with torch.no_grad():
-        entropy = logsumexp - ((logits - logsumexp[:, None]).exp() * logits).sum(dim=-1)
-    return logits.gather(1, tokens[:, None]).squeeze(1) - logsumexp, entropy
+def _per_token(x: Float[Tensor, " tokens"], batch: Sequences) -> PerToken:
+    """The numbers of the tokens that exist in their places, and 0 in the others."""
+    nothing = torch.zeros(batch.response_mask.shape, device=x.device)
+    return nothing.masked_scatter(batch.response_mask, x)
+
+
+def taken_logprobs(
+    logits: Float[Tensor, "any vocab"], tokens: Int[Tensor, " any"]
+) -> Float[Tensor, " any"]:
+    """Log-probability of each token by the logits that it was drawn from."""
+    return logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(dim=-1)
+
+
+def entropies(logits: Float[Tensor, "any vocab"]) -> Float[Tensor, " any"]:
+    """Entropy in nats of each row's distribution."""
+    logsumexp = logits.logsumexp(dim=-1, keepdim=True)
+    return logsumexp.squeeze(1) - ((logits - logsumexp).exp() * logits).sum(dim=-1)
 
 
 def response_logits(

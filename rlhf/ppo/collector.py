@@ -19,12 +19,13 @@ from rlhf.model.load import computes_in_fp32
 from rlhf.model.roles import acting_as
 from rlhf.model.scoring import (
     Sequences,
+    entropies,
     logprobs,
-    of_tokens,
     response_states,
     scores,
     sequences,
-    token_logprobs,
+    taken_logprobs,
+    token_logprobs_entropies,
     values,
 )
 from rlhf.ppo.arguments import PPOArguments
@@ -80,9 +81,9 @@ class _Account:
         self, rows: Sequence[int], step: int, states: Tensor, logits: Tensor, tokens: Tensor
     ) -> None:
         """Take down one step, as :func:`sample_ids` tells it."""
-        taken, entropy = of_tokens(logits, tokens, self._temperature)
-        self._said["logprobs"][rows, step] = taken
-        self._said["entropy"][rows, step] = entropy
+        logits = logits / self._temperature
+        self._said["logprobs"][rows, step] = taken_logprobs(logits, tokens)
+        self._said["entropy"][rows, step] = entropies(logits)
         if self._head is not None:
             self._said["values"][rows, step] = self._head(states).squeeze(1)
 
@@ -164,7 +165,7 @@ class Collector:
             for rows in self._chunks(batch):
                 part = select(batch, rows)
                 states = response_states(self.model, part)
-                new, entropy = token_logprobs(
+                new, entropy = token_logprobs_entropies(
                     self.model, states, part, temperature=self.args.temperature
                 )
                 said["logprobs"].append(new)
@@ -183,7 +184,7 @@ class Collector:
         said = defaultdict[str, list[Tensor]](list)
         with self.autocast(), acting_as(model, "reference"):
             for part in chunks:
-                said["ref_logprobs"].append(logprobs(model, part, temperature=temperature)[0])
+                said["ref_logprobs"].append(logprobs(model, part, temperature=temperature))
         for reward in self.rewards.adapters:
             with self.autocast(), acting_as(model, "reward", reward.which):
                 key = f"reward {reward.which}"

@@ -208,7 +208,7 @@ class PPOTrainer(_BaseTrainer):
 
     def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
         args = self.ppo
-        new, _ = token_logprobs(self._peft, states, inputs.sequences, temperature=args.temperature)
+        new = token_logprobs(self._peft, states, inputs.sequences, temperature=args.temperature)
         self._note_update(new.detach(), inputs)
         return clipped_policy_loss(
             new,

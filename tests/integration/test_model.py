@@ -84,7 +84,7 @@ def test_every_4_bit_layer_keeps_its_gradients_after_an_evaluation(base):
         if evaluated:
             sample_ids(model, load_tokenizer(str(base)), PROMPTS, Sampling(4, seed=0))
         model.train()
-        logprobs(model, batch())[0].sum().backward()
+        logprobs(model, batch()).sum().backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
 
     fresh, after = gradients(evaluated=False), gradients(evaluated=True)

@@ -23,7 +23,7 @@ from rlhf.model.adapters import load_adapter
 from rlhf.model.generate import Sampling, generate
 from rlhf.model.roles import ADAPTER_OF, acting_as, role_parameters
 from rlhf.model.scorer import load_scorer
-from rlhf.model.scoring import logprobs, sequences
+from rlhf.model.scoring import logprobs, response_states, sequences, token_logprobs_entropies
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.objectives import clipped_policy_loss
@@ -202,7 +202,7 @@ def test_the_policy_gradient_on_nf4_after_everything_is_that_of_a_fresh_fp32_mod
             packed = cast("Any", twin.weight)
             module.weight.data = dequantize_4bit(packed.data, packed.quant_state)
     fresh = load_adapter(fresh, open_run(runs / "sft").adapter)
-    new, _ = logprobs(fresh, batch.sequences)
+    new = logprobs(fresh, batch.sequences)
     clipped_policy_loss(
         new, batch.old_logprobs, batch.advantages, batch.mask, clip_range=0.2
     ).backward()
@@ -267,7 +267,8 @@ def test_logprobs_are_those_of_the_sampler_at_its_temperature(runs):
     responses = generate(model, tokenizer, short, Sampling(4, 0.7))
     batch = sequences(short, responses, pad_id=0, device=torch.device("cpu"))
     with torch.no_grad():
-        ours, entropy = logprobs(model, batch, temperature=0.7)
+        states = response_states(model, batch)
+        ours, entropy = token_logprobs_entropies(model, states, batch, temperature=0.7)
         for row, (p, r) in enumerate(zip(short, responses, strict=True)):
             logits = model(torch.tensor([p + r])).logits[0] / 0.7
             each = logits.log_softmax(-1)[len(p) - 1 : -1]
@@ -404,7 +405,7 @@ def test_the_stage_leaves_a_policy_that_the_next_one_starts_from(runs, tmp_path)
     ids = encode_response(tokenizer, prompt, "there")
     one = sequences([encode_prompt(tokenizer, prompt)], [ids], pad_id=0, device=model.device)
     with torch.no_grad(), acting_as(model, "policy"):
-        assert logprobs(model, one)[0].isfinite().all()
+        assert logprobs(model, one).isfinite().all()
 
 
 def test_every_knob_of_the_config_reaches_the_trainer_under_the_same_default():

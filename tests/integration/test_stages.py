@@ -180,7 +180,7 @@ def test_only_labelled_tokens_are_learned(tuning, base, tmp_path, monkeypatch, d
     responses = [ids[n:] for ids, n in zip(rows["input_ids"], split, strict=True)]
     assert all(r[-1] == tokenizer.eos_token_id for r in responses)
     batch = sequences(prompts, responses, pad_id=2, device=torch.device("cpu"))
-    taken, _ = logprobs(fresh, batch)
+    taken = logprobs(fresh, batch)
     expected = -taken[batch.response_mask].mean().item()
     if tuning == "adalora":
         expected += cast("torch.Tensor", orthogonality(fresh)).item()
