@@ -15,7 +15,7 @@ from rlhf.model.policies import load_policies
 from rlhf.records import Demonstration, Prompt
 from rlhf.stages import sft
 
-SHARE = 0.25
+SHARE = 0.1
 """Of the 12,174 training dialogues, drawn over all domains: they stand in the file by domain."""
 NUM_PREDICTED, NUM_WRITTEN = 400, 150
 METRICS: dict[str, Callable[[str, str], float]] = {
