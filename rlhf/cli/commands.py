@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-_SHOWN = re.compile("^(eval_.*|loss|score|kl|response_length)$")
+_SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 
 
 def train(options: argparse.Namespace) -> int:

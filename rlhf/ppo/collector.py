@@ -153,9 +153,9 @@ class Collector:
         )
         metrics = _means(rollout, raw)
         for name, column in zip(self.rewards.names, columns, strict=True):
-            metrics[f"score/{name}"] = column.nanmean().item()
-        metrics["seconds_sampling"] = sampled - clock
-        metrics["seconds_scoring"] = time.perf_counter() - sampled
+            metrics[f"objective/scores/{name}"] = column.nanmean().item()
+        metrics["time/sampling"] = sampled - clock
+        metrics["time/scoring"] = time.perf_counter() - sampled
         return rollout, metrics
 
     def _ask_policy(self, batch: Sequences) -> dict[str, Tensor]:
@@ -249,10 +249,10 @@ def as_prompt(prompt: str | Sequence[Mapping[str, str]]) -> Prompt:
 
 def _means(rollout: Rollout, raw: Tensor) -> Metrics:
     return {
-        "score": raw.mean().item(),
-        "kl": rollout.kl.mean().item(),
-        "kl_k3": rollout.k3.mean().item(),
-        "entropy": masked_mean(rollout.entropy, rollout.mask).item(),
+        "objective/scores": raw.mean().item(),
+        "objective/kl": rollout.kl.mean().item(),
+        "objective/kl_k3": rollout.k3.mean().item(),
+        "objective/entropy": masked_mean(rollout.entropy, rollout.mask).item(),
         "response_length": rollout.mask.sum(dim=1).float().mean().item(),
-        "finished": rollout.finished.float().mean().item(),
+        "truncated": (~rollout.finished).float().mean().item(),
     }

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -131,7 +131,7 @@ class PPOTrainer(_BaseTrainer):
         args = self.ppo
         for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
             rollout, metrics = self.collector.collect(self._rows(number))
-            self._note(**metrics)
+            self._note(metrics)
             advantages = rollout.advantages(
                 kl_coef=self.kl_coef,
                 gamma=args.gamma,
@@ -140,7 +140,7 @@ class PPOTrainer(_BaseTrainer):
                 whitened=args.whiten_advantages,
             )
             explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
-            self._note(explained_variance=explained, kl_coef=self.kl_coef)
+            self._note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
             if args.kl_target is not None:
                 self.kl_coef = adapted_kl_coef(
                     self.kl_coef,
@@ -201,10 +201,14 @@ class PPOTrainer(_BaseTrainer):
                 if inputs.trains_policy:
                     policy_loss = self._policy_loss(states, inputs)
                 self.accelerator.backward(policy_loss + value_loss)
-        losses = {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
         pieces = self.ppo.gradient_accumulation_steps
-        self._note(**{name: loss * pieces for name, loss in losses.items()})
-        return losses["policy_loss"] + losses["value_loss"]
+        self._note(
+            {
+                "loss/policy": policy_loss.detach() * pieces,
+                "loss/value": value_loss.detach() * pieces,
+            }
+        )
+        return policy_loss.detach() + value_loss.detach()
 
     def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
         args = self.ppo
@@ -236,9 +240,11 @@ class PPOTrainer(_BaseTrainer):
         log_ratio = new - inputs.old_logprobs
         outside = (log_ratio.exp() - 1).abs() > self.ppo.clip_range
         self._note(
-            approx_kl=masked_mean(log_ratio.exp() - 1 - log_ratio, inputs.mask),
-            clip_fraction=masked_mean(outside.float(), inputs.mask),
-            largest_ratio=log_ratio.where(inputs.mask, 0.0).abs().max().exp(),
+            {
+                "policy/approxkl": masked_mean(log_ratio.exp() - 1 - log_ratio, inputs.mask),
+                "policy/clipfrac": masked_mean(outside.float(), inputs.mask),
+                "policy/max_ratio": log_ratio.where(inputs.mask, 0.0).abs().max().exp(),
+            }
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
@@ -272,7 +278,7 @@ class PPOTrainer(_BaseTrainer):
         self.accelerator.unscale_gradients()
         most = self.ppo.max_grad_norm
         value = nn.utils.clip_grad_norm_(self._value_parameters, most)
-        self._note(value_grad_norm=value)
+        self._note({"val/grad_norm": value})
         return nn.utils.clip_grad_norm_(self._policy_parameters, most)
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> None:  # noqa: ANN401, ARG002
@@ -297,11 +303,11 @@ class PPOTrainer(_BaseTrainer):
         size = self.ppo.rollout_batch_size
         for start in range(0, len(rows), size):
             _, seen = self.collector.collect(rows[start : start + size], seed=self.ppo.seed + start)
-            self._note(**seen)
+            self._note(seen)
         metrics = {
             f"{metric_key_prefix}_{name}": sum(seen) / len(seen)
             for name, seen in self._sums.items()
-            if not name.startswith("seconds")
+            if not name.startswith("time/")
         }
         self._sums = kept
         self.log(dict(metrics))
@@ -317,7 +323,7 @@ class PPOTrainer(_BaseTrainer):
             self._sums.clear()
         super().log(logs, start_time)
 
-    def _note(self, **metrics: float | Tensor) -> None:
+    def _note(self, metrics: Mapping[str, float | Tensor]) -> None:
         for name, value in metrics.items():
             self._sums[name].append(float(value))
 

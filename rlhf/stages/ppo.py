@@ -55,7 +55,7 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
                 config,
                 folder,
                 evaluates=bool(records.eval),
-                metric_for_best_model="eval_score",
+                metric_for_best_model="eval_objective/scores",
                 greater_is_better=True,
                 **ppo_knobs(config),
                 **precision(start),

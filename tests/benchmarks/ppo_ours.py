@@ -72,7 +72,7 @@ def main() -> None:
                 "rss_over_import_mb": round(_peak_mb() - before),
                 "mean_response": sum(row["response_length"] for row in logged) / len(logged),
                 "seconds": {
-                    part: round(sum(row[f"seconds_{part}"] for row in logged), 2)
+                    part: round(sum(row[f"time/{part}"] for row in logged), 2)
                     for part in ("sampling", "scoring")
                 },
             }

@@ -74,8 +74,8 @@ def test_the_first_ratio_is_one_in_16_bit(base: Path, tmp_path: Path):
     prompts = Dataset.from_dict({"prompt": ["hi", "where is it?"]})
     trainer = PPOTrainer(str(base), short, args, prompts, peft_config=lora)
     trainer.train()
-    first = next(entry for entry in trainer.state.log_history if "largest_ratio" in entry)
-    assert first["largest_ratio"] == pytest.approx(1, abs=0.05)  # 8 bits of mantissa
-    assert first["kl"] == pytest.approx(0, abs=0.05)
+    first = next(entry for entry in trainer.state.log_history if "policy/max_ratio" in entry)
+    assert first["policy/max_ratio"] == pytest.approx(1, abs=0.05)  # 8 bits of mantissa
+    assert first["objective/kl"] == pytest.approx(0, abs=0.05)
     layers = [m for m in load_base(BaseSpec(str(base))).modules() if isinstance(m, Linear4bit)]
     assert {layer.compute_dtype for layer in layers} == {compute_dtype()}

@@ -114,7 +114,7 @@ def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(
     before, head = hashes(ours.model), ours.rewards.adapters[0].head.weight.clone()
     rollout, metrics = ours.collector.collect(PROMPTS, seed=1)
     assert_close(rollout.logprobs, rollout.ref_logprobs, rtol=0, atol=1e-5)
-    assert metrics["kl"] == pytest.approx(0, abs=1e-5)
+    assert metrics["objective/kl"] == pytest.approx(0, abs=1e-5)
 
     ours.train()
     after = hashes(ours.model)
@@ -136,10 +136,10 @@ def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_
     ours = trainer(runs, tmp_path, value_warmup_steps=0)
     ours.train()
     assert ours.state.global_step == 3 * 2 * 2
-    logs = [entry for entry in ours.state.log_history if "largest_ratio" in entry]
-    assert logs[0]["largest_ratio"] == pytest.approx(1, abs=1e-4)
-    assert logs[0]["approx_kl"] == pytest.approx(0, abs=1e-6)
-    assert max(entry["largest_ratio"] for entry in logs) > 1.001
+    logs = [entry for entry in ours.state.log_history if "policy/max_ratio" in entry]
+    assert logs[0]["policy/max_ratio"] == pytest.approx(1, abs=1e-4)
+    assert logs[0]["policy/approxkl"] == pytest.approx(0, abs=1e-6)
+    assert max(entry["policy/max_ratio"] for entry in logs) > 1.001
 
 
 @VALUES
@@ -321,8 +321,8 @@ def test_callables_are_asked_as_trl_asks_and_weighted(runs, tmp_path):
     assert topic == [0, 1, 2, 3]
     assert [turn["role"] for [turn] in completions] == ["assistant"] * 4
     assert [len(row) for row in ids] == rollout.mask.sum(dim=1).tolist()
-    want = 2 * metrics["score/length"] + 0.5 * metrics["score/reward"]
-    assert metrics["score"] == pytest.approx(want, rel=1e-5)
+    want = 2 * metrics["objective/scores/length"] + 0.5 * metrics["objective/scores/reward"]
+    assert metrics["objective/scores"] == pytest.approx(want, rel=1e-5)
 
 
 def test_without_a_reward_run_the_value_starts_at_nothing(runs, tmp_path):
@@ -347,7 +347,12 @@ def test_evaluation_advances_no_generator_and_reports_what_people_ask_for(runs, 
     metrics = ours.evaluate()
     assert torch.equal(state, torch.random.get_rng_state())
     assert metrics == ours.evaluate()
-    assert {"eval_score", "eval_kl", "eval_response_length", "eval_finished"} <= metrics.keys()
+    assert {
+        "eval_objective/scores",
+        "eval_objective/kl",
+        "eval_response_length",
+        "eval_truncated",
+    } <= metrics.keys()
 
 
 @VALUES
@@ -391,10 +396,14 @@ def test_the_stage_leaves_a_policy_that_the_next_one_starts_from(runs, tmp_path)
     run = open_run(out, "ppo")
     assert run.facts["base"]["storage"] == "nf4"
     logged = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    assert any("eval_score" in line for line in logged)
-    assert {"kl", "score", "response_length", "value_loss", "explained_variance"} <= set().union(
-        *logged
-    )
+    assert any("eval_objective/scores" in line for line in logged)
+    assert {
+        "objective/kl",
+        "objective/scores",
+        "response_length",
+        "loss/value",
+        "val/explained_variance",
+    } <= set().union(*logged)
     model, tokenizer = load_start(Start.of_run(out))
     assert isinstance(model, PeftModel)
     before = load_file(open_run(runs / "sft").adapter / "adapter_model.safetensors")
