@@ -279,6 +279,13 @@ class PPOConfig(StageConfig):
     """Bound of the normalised score."""
     missing_eos_penalty: NonNegative = 1.0
     """Taken from the score of a response that was cut off."""
+    overlong_buffer: Annotated[int, Field(ge=0)] = 0
+    """Over so many last tokens of max_new_tokens the penalty grows from 0 to its full size (Yu et
+    al. 2025, eq. 13), so that responses learn to end before they are cut off; 0 for none."""
+    stop_kl: Positive | None = 0.1
+    """Once a token's KL from the policy that sampled is above this, the policy rests until the next
+    rollout and only the value goes on (as in OpenAI's Spinning Up): a bound for what clipping does
+    not hold. 0.1 is far above the 0.001 to 0.01 of a healthy run."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

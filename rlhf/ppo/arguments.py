@@ -44,6 +44,8 @@ class PPOArguments(TrainingArguments):
     score_norm: Literal["frozen", "none"] = "frozen"
     score_clip: float | None = 5.0
     missing_eos_penalty: float = 1.0
+    overlong_buffer: int = 0
+    stop_kl: float | None = 0.1
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight per reward; all 1 if left out."}
     )

@@ -29,7 +29,7 @@ from rlhf.model.scoring import (
     values,
 )
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.objectives import masked_mean
+from rlhf.ppo.objectives import masked_mean, overlong_penalty
 from rlhf.ppo.rewards import RewardAdapter, Rewards
 from rlhf.ppo.rollout import Rollout, select
 from rlhf.records import Message, Prompt
@@ -142,10 +142,16 @@ class Collector:
             scores = scores.clamp(-args.score_clip, args.score_clip)
         stops = set(stop_token_ids(self.tokenizer))
         finished = torch.tensor([row[-1] in stops for row in responses], device=raw.device)
+        overlong = overlong_penalty(
+            batch.response_mask.sum(dim=1),
+            finished,
+            max_new_tokens=args.max_new_tokens,
+            buffer=args.overlong_buffer,
+        )
         rollout = Rollout(
             sequences=batch,
             finished=finished,
-            scores=scores - args.missing_eos_penalty * (~finished).float(),
+            scores=scores - args.missing_eos_penalty * overlong,
             logprobs=said["logprobs"],
             ref_logprobs=said["ref_logprobs"],
             entropy=said["entropy"],

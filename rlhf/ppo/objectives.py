@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 PerToken = Float[Tensor, "batch response"]
@@ -147,6 +147,22 @@ def clipped_value_loss(
         clipped = torch.clamp(values, old_values - clip_range, old_values + clip_range)
         error = torch.maximum(error, (clipped - returns).square())
     return 0.5 * masked_mean(error, mask, num_tokens=num_tokens)
+
+
+def overlong_penalty(
+    lengths: Int[Tensor, " batch"],
+    finished: Bool[Tensor, " batch"],
+    *,
+    max_new_tokens: int,
+    buffer: int,
+) -> PerResponse:
+    """What of the penalty for being cut off each response bears, from 0 to 1.
+
+    All of it where it was cut off; of the others those that end within the last ``buffer`` tokens
+    bear it in proportion (Yu et al. 2025, eq. 13).
+    """
+    into = (lengths - (max_new_tokens - buffer)).clamp(min=0) / max(buffer, 1)
+    return torch.where(finished, into, 1.0)
 
 
 def adapted_kl_coef(

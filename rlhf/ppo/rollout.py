@@ -69,7 +69,7 @@ class MicroBatch:
     returns: PerToken
     num_tokens: int
     """Response tokens in the whole optimizer step, over which its losses are means."""
-    trains_policy: bool
+    trains_policy: bool = True
     """False while only the value learns."""
 
     @property
@@ -85,7 +85,6 @@ def micro_batches(
     num_mini_batches: int,
     micro_batch_size: int,
     order: Sequence[int],
-    trains_policy: bool,
 ) -> Iterator[MicroBatch]:
     """One pass over the rollout in ``order``: optimizer steps of equal size, in pieces.
 
@@ -107,7 +106,6 @@ def micro_batches(
                 advantages=advantages.advantages[rows, :width],
                 returns=advantages.returns[rows, :width],
                 num_tokens=num_tokens,
-                trains_policy=trains_policy,
             )
 
 

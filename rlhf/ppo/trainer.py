@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,6 +96,8 @@ class PPOTrainer(_BaseTrainer):
         disable_dropout_in_model(policy)
         only_trainable_train(policy)
         self.kl_coef = args.kl_coef
+        self._rests = False
+        self._step_kl = 0.0
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._orders: dict[int, list[int]] = {}
         super().__init__(
@@ -149,15 +151,18 @@ class PPOTrainer(_BaseTrainer):
                     horizon=args.kl_horizon,
                     num_responses=args.rollout_batch_size,
                 )
+            self._rests = number < args.value_warmup_steps
             for epoch in range(args.num_ppo_epochs):
-                yield from micro_batches(
+                for batch in micro_batches(
                     rollout,
                     advantages,
                     num_mini_batches=args.num_mini_batches,
                     micro_batch_size=args.per_device_train_batch_size,
                     order=_shuffled(args.rollout_batch_size, args.seed, number, epoch),
-                    trains_policy=number >= args.value_warmup_steps,
-                )
+                ):
+                    # Trainer takes all pieces of a step before it learns from the first
+                    yield replace(batch, trains_policy=not self._rests)
+            self._note({"policy/rested": self._rests})
 
     def _rows(self, number: int) -> list[dict[str, Any]]:
         """The prompts of the rollout of that number: every epoch a new order, none left out."""
@@ -239,9 +244,11 @@ class PPOTrainer(_BaseTrainer):
     def _note_update(self, new: Tensor, inputs: MicroBatch) -> None:
         log_ratio = new - inputs.old_logprobs
         outside = (log_ratio.exp() - 1).abs() > self.ppo.clip_range
+        kl = log_ratio.exp() - 1 - log_ratio
+        self._step_kl += masked_mean(kl, inputs.mask, num_tokens=inputs.num_tokens).item()
         self._note(
             {
-                "policy/approxkl": masked_mean(log_ratio.exp() - 1 - log_ratio, inputs.mask),
+                "policy/approxkl": masked_mean(kl, inputs.mask),
                 "policy/clipfrac": masked_mean(outside.float(), inputs.mask),
                 "policy/max_ratio": log_ratio.where(inputs.mask, 0.0).abs().max().exp(),
             }
@@ -275,6 +282,9 @@ class PPOTrainer(_BaseTrainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:  # noqa: ARG002 - Trainer's signature
         """Each role by itself: a large value loss must not shrink the policy's step."""
+        if self.ppo.stop_kl is not None and self._step_kl > self.ppo.stop_kl:
+            self._rests = True
+        self._step_kl = 0.0
         self.accelerator.unscale_gradients()
         most = self.ppo.max_grad_norm
         value = nn.utils.clip_grad_norm_(self._value_parameters, most)

@@ -142,6 +142,21 @@ def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_
     assert max(entry["policy/max_ratio"] for entry in logs) > 1.001
 
 
+def test_a_policy_that_has_gone_far_from_its_sampler_rests_until_the_next_rollout(runs, tmp_path):
+    keys = {"value_warmup_steps": 0, "num_rollouts": 2, "learning_rate": 0.05}
+    far = trainer(runs, tmp_path, stop_kl=1e-3, **keys)
+    far.train()
+    logs = [entry for entry in far.state.log_history if "loss/policy" in entry]
+    assert len(logs) == 8
+    # the first step starts at the sampler; the second shows how far it went, and is the last
+    learnt = [entry["loss/policy"] != 0 for entry in logs]
+    assert learnt == [True, True, False, False] * 2
+    assert all(entry["loss/value"] > 0 for entry in logs)
+    free = trainer(runs, tmp_path, stop_kl=None, **keys)
+    free.train()
+    assert all(e["loss/policy"] for e in free.state.log_history if "loss/policy" in e)
+
+
 @VALUES
 def test_while_the_value_warms_up_the_policy_rests(runs, tmp_path, value_model):
     ours = trainer(runs, tmp_path, value_warmup_steps=3, value_model=value_model)
@@ -188,7 +203,6 @@ def test_the_policy_gradient_on_nf4_after_everything_is_that_of_a_fresh_fp32_mod
     advantages = rollout.advantages(kl_coef=0.1, gamma=1.0, lam=0.95, lam_value=1.0, whitened=True)
     [batch] = micro_batches(
         rollout, advantages, num_mini_batches=1, micro_batch_size=6, order=range(6),
-        trains_policy=True,
     )  # fmt: skip
     ours.training_step(ours.model, batch)
     got = torch.cat([cast("Any", p.grad).flatten() for p in role_parameters(ours.model, "policy")])
@@ -223,7 +237,6 @@ def test_a_value_that_reads_the_policys_states_does_not_move_them(runs, tmp_path
         )
         [batch] = micro_batches(
             rollout, advantages, num_mini_batches=1, micro_batch_size=6, order=range(6),
-            trains_policy=True,
         )  # fmt: skip
         ours.training_step(ours.model, batch)
         policy = [cast("Any", p.grad).flatten() for p in role_parameters(ours.model, "policy")]
@@ -246,7 +259,7 @@ def test_the_size_of_a_piece_does_not_change_the_update(runs, tmp_path, size):
         found = list(
             micro_batches(
                 rollout, advantages, num_mini_batches=1, micro_batch_size=8 // pieces,
-                order=range(8), trains_policy=True,
+                order=range(8),
             )
         )  # fmt: skip
         assert len(found) == pieces

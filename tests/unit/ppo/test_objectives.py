@@ -14,6 +14,7 @@ from rlhf.ppo.objectives import (
     gae,
     kl_penalized_rewards,
     masked_mean,
+    overlong_penalty,
     whiten,
 )
 from tests import oracles
@@ -238,3 +239,20 @@ def test_a_constant_shift_of_the_values_explains_as_much(episode, shift):
     assert float(explained_variance(values + shift, returns, where)) == pytest.approx(
         float(explained_variance(values, returns, where)), abs=1e-6
     )
+
+
+def test_a_response_bears_the_penalty_by_how_far_it_runs_into_the_buffer():
+    lengths = torch.tensor([3, 6, 8, 10, 10])
+    finished = torch.tensor([True, True, True, True, False])
+    found = overlong_penalty(lengths, finished, max_new_tokens=10, buffer=4)
+    assert found.tolist() == [0, 0, 0.5, 1, 1]
+    hard = overlong_penalty(lengths, finished, max_new_tokens=10, buffer=0)
+    assert hard.tolist() == [0, 0, 0, 0, 1]
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(0, 20))
+def test_longer_responses_bear_no_less(lengths, buffer):
+    ends = torch.tensor(sorted(lengths))
+    found = overlong_penalty(ends, ends < 20, max_new_tokens=20, buffer=buffer)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (found.diff() >= 0).all()
