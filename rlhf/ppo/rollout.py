@@ -71,6 +71,8 @@ class MicroBatch:
     """Response tokens in the whole optimizer step, over which its losses are means."""
     trains_policy: bool = True
     """False while only the value learns."""
+    is_first: bool = False
+    """Whether the policy has not moved since it sampled this."""
 
     @property
     def mask(self) -> Bool[Tensor, "batch response"]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo.actors import add_value, load_policy
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.collector import Collector, ScoreUnits
+from rlhf.ppo.health import complaints
 from rlhf.ppo.objectives import (
     adapted_kl_coef,
     clipped_policy_loss,
@@ -35,6 +37,7 @@ from rlhf.ppo.objectives import (
 from rlhf.ppo.rewards import RewardFunc, Rewards
 from rlhf.ppo.rollout import MicroBatch, micro_batches
 
+_log = logging.getLogger(__name__)
 _STATE = "ppo_state.json"
 _VALUE = "value"
 _VALUE_HEAD = "value_head.safetensors"
@@ -96,6 +99,7 @@ class PPOTrainer(_BaseTrainer):
         disable_dropout_in_model(policy)
         only_trainable_train(policy)
         self.kl_coef = args.kl_coef
+        self._told: set[str] = set()
         self._rests = False
         self._step_kl = 0.0
         self._sums: dict[str, list[float]] = defaultdict(list)
@@ -153,15 +157,17 @@ class PPOTrainer(_BaseTrainer):
                 )
             self._rests = number < args.value_warmup_steps
             for epoch in range(args.num_ppo_epochs):
-                for batch in micro_batches(
+                pieces = micro_batches(
                     rollout,
                     advantages,
                     num_mini_batches=args.num_mini_batches,
                     micro_batch_size=args.per_device_train_batch_size,
                     order=_shuffled(args.rollout_batch_size, args.seed, number, epoch),
-                ):
+                )
+                for place, piece in enumerate(pieces):
+                    is_first = epoch == 0 and place < args.gradient_accumulation_steps
                     # Trainer takes all pieces of a step before it learns from the first
-                    yield replace(batch, trains_policy=not self._rests)
+                    yield replace(piece, trains_policy=not self._rests, is_first=is_first)
             self._note({"policy/rested": self._rests})
 
     def _rows(self, number: int) -> list[dict[str, Any]]:
@@ -245,14 +251,17 @@ class PPOTrainer(_BaseTrainer):
         log_ratio = new - inputs.old_logprobs
         outside = (log_ratio.exp() - 1).abs() > self.ppo.clip_range
         kl = log_ratio.exp() - 1 - log_ratio
+        largest = log_ratio.where(inputs.mask, 0.0).abs().max().exp()
         self._step_kl += masked_mean(kl, inputs.mask, num_tokens=inputs.num_tokens).item()
         self._note(
             {
                 "policy/approxkl": masked_mean(kl, inputs.mask),
                 "policy/clipfrac": masked_mean(outside.float(), inputs.mask),
-                "policy/max_ratio": log_ratio.where(inputs.mask, 0.0).abs().max().exp(),
+                "policy/max_ratio": largest,
             }
         )
+        if inputs.is_first:
+            self._note({"policy/first_ratio": largest})
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
         """Policy and value, each with a learning rate of its own, and nothing else."""
@@ -331,6 +340,10 @@ class PPOTrainer(_BaseTrainer):
         if not any(key.startswith("eval_") for key in logs):
             logs = {**logs, **{name: sum(seen) / len(seen) for name, seen in self._sums.items()}}
             self._sums.clear()
+            for name, sentence in complaints([*self.state.log_history, logs]).items():
+                if name not in self._told:
+                    self._told.add(name)
+                    _log.warning(sentence)
         super().log(logs, start_time)
 
     def _note(self, metrics: Mapping[str, float | Tensor]) -> None:

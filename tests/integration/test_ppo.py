@@ -139,6 +139,8 @@ def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_
     logs = [entry for entry in ours.state.log_history if "policy/max_ratio" in entry]
     assert logs[0]["policy/max_ratio"] == pytest.approx(1, abs=1e-4)
     assert logs[0]["policy/approxkl"] == pytest.approx(0, abs=1e-6)
+    firsts = [entry["policy/first_ratio"] for entry in logs if "policy/first_ratio" in entry]
+    assert firsts == pytest.approx([1, 1, 1], abs=1e-4)
     assert max(entry["policy/max_ratio"] for entry in logs) > 1.001
 
 
@@ -155,6 +157,12 @@ def test_a_policy_that_has_gone_far_from_its_sampler_rests_until_the_next_rollou
     free = trainer(runs, tmp_path, stop_kl=None, **keys)
     free.train()
     assert all(e["loss/policy"] for e in free.state.log_history if "loss/policy" in e)
+
+
+def test_a_trouble_is_told_once(runs, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("rlhf.ppo.trainer.complaints", lambda history: {"KL": f"{len(history)}"})
+    trainer(runs, tmp_path).train()
+    assert [r.message for r in caplog.records if r.name == "rlhf.ppo.trainer"] == ["1"]
 
 
 @VALUES

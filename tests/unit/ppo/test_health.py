@@ -1,0 +1,61 @@
+"""Known troubles are named when they happen, and only then."""
+
+import pytest
+
+from rlhf.ppo.health import complaints
+
+HEALTHY = {
+    "objective/kl": (0.0, 3.0),
+    "objective/scores": (0.0, 2.0),
+    "objective/entropy": (2.0, 1.0),
+    "response_length": (20.0, 40.0),
+    "val/explained_variance": (-0.5, 0.6),
+    "policy/first_ratio": (1.0, 1.0),
+}
+
+
+def history(num_lines=40, **ends):
+    """Every metric on a straight line between its ends; training notes stand between."""
+    lines = []
+    for place in range(num_lines):
+        share = place / (num_lines - 1)
+        line = {n: a + share * (b - a) for n, (a, b) in {**HEALTHY, **ends}.items()}
+        lines += [line, {"grad_norm": 1.0}]
+    return lines
+
+
+def test_a_healthy_run_is_left_in_peace():
+    for num_lines in (1, 2, 9, 10, 40):
+        found = complaints(history(max(num_lines, 2))[: 2 * num_lines])
+        assert found == {}
+    assert complaints([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "ends"),
+    [
+        ("first ratio", "other logprobs than the sampler", {"policy/first_ratio": (1.0, 1.5)}),
+        ("KL", "being exploited; raise kl_coef", {"objective/kl": (2.0, 40.0)}),
+        (
+            "length",
+            "have grown from 23 to 77 tokens",
+            {"response_length": (20.0, 80.0), "objective/scores": (1.0, 1.02)},
+        ),
+        ("value", "explains nothing", {"val/explained_variance": (-0.2, -0.1)}),
+        ("entropy", "says the same to everybody", {"objective/entropy": (2.0, 0.01)}),
+    ],
+)
+def test_each_trouble_is_named_by_itself_with_its_remedy(name, words, ends):
+    found = complaints(history(**ends))
+    assert list(found) == [name]
+    assert words in found[name]
+
+
+def test_a_length_that_pays_is_no_trouble():
+    assert not complaints(history(response_length=(20.0, 80.0)))
+
+
+def test_one_bad_rollout_is_no_trouble():
+    lines = history()
+    lines[-2] = lines[-2] | {"objective/kl": 30.0, "val/explained_variance": -1.0}
+    assert not complaints(lines)
