@@ -26,7 +26,7 @@ test-slow: $(VENV)/.test
 check: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV); the first time this downloads several hundred megabytes"
