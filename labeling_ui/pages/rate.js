@@ -241,6 +241,7 @@ async function open(name) {
   guidelines.hidden = !campaign.guidelines;
   guidelines.querySelector("div").innerHTML = campaign.guidelines; // rendered by the server
   sessionStorage.setItem("rlhf-campaign", campaign.name);
+  page.dataset.state = "loading"; // what is on the screen is still of the campaign before
   await refresh();
 }
 
@@ -258,7 +259,10 @@ async function start() {
   find("[data-campaign]").classList.toggle("rl-unseen", campaigns.length > 1);
   pick.replaceChildren(...campaigns.map((one) => new Option(one.name)));
   pick.addEventListener("change", async () => {
-    if (busy) return;
+    if (busy) {
+      pick.value = campaign.name;
+      return;
+    }
     busy = true;
     await open(pick.value);
     pick.blur();

@@ -65,7 +65,7 @@ def test_pre_commit_runs_what_ci_runs():
     makefile = (ROOT / "Makefile").read_text()
     assert local == {"ruff check", "ruff format --check", "pyright"}
     for command in local:
-        assert f"\t$(BIN)/{command}\n" in makefile
+        assert f"\t$(BIN)/{command}" in makefile
     ci = (ROOT / ".ci" / "run").read_text()
     assert "make check" in ci
     assert "make test" in ci
