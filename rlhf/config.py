@@ -246,6 +246,11 @@ class PPOConfig(StageConfig):
     """Of sampling and of every logprob."""
     kl_coef: NonNegative = 0.05
     """Price of one nat of KL from the reference."""
+    kl_placement: Literal["reward", "loss"] = "reward"
+    """reward: k1 on every token's reward, the sequence's KL exactly. loss: k2 beside the policy
+    loss, which knows each token's own deviation only, with less variance. Both lead to the optimum
+    pi_ref * exp(r / kl_coef) where other estimators in either place do not ("A comedy of
+    estimators", 2025), which is why there are no others."""
     kl_target: Positive | None = None
     """Adapt kl_coef towards this KL per response (Ziegler et al. 2019, 2.2); None keeps it."""
     kl_horizon: Positive = 10000.0

@@ -22,6 +22,8 @@ class Advantages:
 
     advantages: PerToken
     returns: PerToken
+    scale: Number | Scalar = 1.0
+    """What whitening has multiplied advantages by; what is weighed against them needs it too."""
 
 
 def kl_penalized_rewards(
@@ -89,8 +91,24 @@ def whiten(x: PerToken, mask: Mask) -> PerToken:
     Where all of them are equal they become 0.
     """
     centred = x - masked_mean(x, mask)
-    variance = masked_mean(centred.square(), mask)
-    return (centred * (variance + 1e-8).rsqrt()).where(mask, 0.0)
+    return (centred * inverse_deviation(x, mask)).where(mask, 0.0)
+
+
+def inverse_deviation(x: PerToken, mask: Mask) -> Scalar:
+    """What :func:`whiten` multiplies by: 1 over the deviation of the tokens that count."""
+    centred = x - masked_mean(x, mask)
+    return (masked_mean(centred.square(), mask) + 1e-8).rsqrt()
+
+
+def k2_loss(
+    logprobs: PerToken, ref_logprobs: PerToken, mask: Mask, *, num_tokens: int | None = None
+) -> Scalar:
+    """Half the squared log-ratio to the reference: on what the policy samples, KL's gradient.
+
+    Schulman 2020, "Approximating KL divergence"; for ``num_tokens`` see :func:`masked_mean`.
+    """
+    logprobs, ref_logprobs = logprobs.where(mask, 0.0), ref_logprobs.where(mask, 0.0)
+    return 0.5 * masked_mean((logprobs - ref_logprobs).square(), mask, num_tokens=num_tokens)
 
 
 def probability_ratio(logprobs: PerToken, old_logprobs: PerToken) -> PerToken:

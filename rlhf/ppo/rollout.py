@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlhf.model.scoring import Sequences
-from rlhf.ppo.objectives import Advantages, gae, kl_penalized_rewards, whiten
+from rlhf.ppo.objectives import Advantages, gae, inverse_deviation, kl_penalized_rewards, whiten
 
 PerToken = Float[Tensor, "batch response"]
 PerResponse = Float[Tensor, " batch"]
@@ -55,7 +55,11 @@ class Rollout:
         result = gae(rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value)
         if not whitened:
             return result
-        return replace(result, advantages=whiten(result.advantages, self.mask))
+        return replace(
+            result,
+            advantages=whiten(result.advantages, self.mask),
+            scale=inverse_deviation(result.advantages, self.mask),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,14 @@ class MicroBatch:
 
     sequences: Sequences
     old_logprobs: PerToken
+    ref_logprobs: PerToken
     old_values: PerToken
     advantages: PerToken
     returns: PerToken
     num_tokens: int
     """Response tokens in the whole optimizer step, over which its losses are means."""
+    kl_weight: float = 0.0
+    """Of the KL inside the loss, in units of the advantages."""
     trains_policy: bool = True
     """False while only the value learns."""
     is_first: bool = False
@@ -104,6 +111,7 @@ def micro_batches(
             yield MicroBatch(
                 sequences=taken,
                 old_logprobs=rollout.logprobs[rows, :width],
+                ref_logprobs=rollout.ref_logprobs[rows, :width],
                 old_values=rollout.values[rows, :width],
                 advantages=advantages.advantages[rows, :width],
                 returns=advantages.returns[rows, :width],

@@ -32,6 +32,7 @@ from rlhf.ppo.objectives import (
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
+    k2_loss,
     masked_mean,
 )
 from rlhf.ppo.rewards import RewardFunc, Rewards
@@ -139,12 +140,14 @@ class PPOTrainer(_BaseTrainer):
             rollout, metrics = self.collector.collect(self._rows(number))
             self._note(metrics)
             advantages = rollout.advantages(
-                kl_coef=self.kl_coef,
+                kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
                 gamma=args.gamma,
                 lam=args.lam,
                 lam_value=args.lam_value,
                 whitened=args.whiten_advantages,
             )
+            in_loss = self.kl_coef if args.kl_placement == "loss" else 0.0
+            kl_weight = in_loss * float(advantages.scale)
             explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
             self._note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
             if args.kl_target is not None:
@@ -167,7 +170,12 @@ class PPOTrainer(_BaseTrainer):
                 for place, piece in enumerate(pieces):
                     is_first = epoch == 0 and place < args.gradient_accumulation_steps
                     # Trainer takes all pieces of a step before it learns from the first
-                    yield replace(piece, trains_policy=not self._rests, is_first=is_first)
+                    yield replace(
+                        piece,
+                        kl_weight=kl_weight,
+                        trains_policy=not self._rests,
+                        is_first=is_first,
+                    )
             self._note({"policy/rested": self._rests})
 
     def _rows(self, number: int) -> list[dict[str, Any]]:
@@ -225,7 +233,7 @@ class PPOTrainer(_BaseTrainer):
         args = self.ppo
         new = token_logprobs(self._peft, states, inputs.sequences, temperature=args.temperature)
         self._note_update(new.detach(), inputs)
-        return clipped_policy_loss(
+        loss = clipped_policy_loss(
             new,
             inputs.old_logprobs,
             inputs.advantages,
@@ -235,6 +243,11 @@ class PPOTrainer(_BaseTrainer):
             dual_clip=args.dual_clip,
             num_tokens=inputs.num_tokens,
         )
+        if inputs.kl_weight:
+            loss = loss + inputs.kl_weight * k2_loss(
+                new, inputs.ref_logprobs, inputs.mask, num_tokens=inputs.num_tokens
+            )
+        return loss
 
     def _value_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
         args = self.ppo

@@ -52,7 +52,11 @@ def distribution(model: PeftModel, role) -> torch.Tensor:
         return response_logits(model, one)[0, 0].softmax(-1)
 
 
-def test_ppo_reaches_the_optimum_of_a_bandit_and_not_just_its_best_arm(bandit, tmp_path):
+@pytest.mark.parametrize("whiten", [True, False])
+@pytest.mark.parametrize("placement", ["reward", "loss"])
+def test_ppo_reaches_the_optimum_of_a_bandit_and_not_just_its_best_arm(
+    bandit, tmp_path, placement, whiten
+):
     model, tokenizer = bandit
     kl_coef = 0.5
     worth = torch.linspace(0, 1, ARMS)
@@ -69,6 +73,8 @@ def test_ppo_reaches_the_optimum_of_a_bandit_and_not_just_its_best_arm(bandit, t
         num_mini_batches=1,
         max_new_tokens=1,
         kl_coef=kl_coef,
+        kl_placement=placement,
+        whiten_advantages=whiten,
         learning_rate=1e-2,
         value_learning_rate=1e-2,
         value_warmup_steps=3,
