@@ -247,10 +247,8 @@ class PPOConfig(StageConfig):
     kl_coef: NonNegative = 0.05
     """Price of one nat of KL from the reference."""
     kl_placement: Literal["reward", "loss"] = "reward"
-    """reward: k1 on every token's reward, the sequence's KL exactly. loss: k2 beside the policy
-    loss, which knows each token's own deviation only, with less variance. Both lead to the optimum
-    pi_ref * exp(r / kl_coef) where other estimators in either place do not ("A comedy of
-    estimators", 2025), which is why there are no others."""
+    """k1 in each token's reward, or k2 beside the policy loss: both lead to the optimum
+    pi_ref * exp(r / kl_coef), other estimators do not ("A comedy of estimators", 2025)."""
     kl_target: Positive | None = None
     """Adapt kl_coef towards this KL per response (Ziegler et al. 2019, 2.2); None keeps it."""
     kl_horizon: Positive = 10000.0
@@ -270,9 +268,8 @@ class PPOConfig(StageConfig):
     clip_range_value: Positive | None = 0.2
     """How far the value may move from the old one."""
     value_model: ValueModel = "adapter"
-    """adapter: one of its own on the base, started from the reward run. head: a linear map of the
-    policy's states, which it does not move; a third cheaper, and it learns less (Santacroce et al.
-    2023, table 3, for a shared adapter)."""
+    """adapter: its own, started from the reward run. head: a linear map of the policy's states,
+    which it does not move; a third cheaper."""
     vf_coef: Positive = 1.0
     """Weight of the value loss."""
     value_warmup_steps: Annotated[int, Field(ge=0)] = 10
@@ -285,12 +282,11 @@ class PPOConfig(StageConfig):
     missing_eos_penalty: NonNegative = 1.0
     """Taken from the score of a response that was cut off."""
     overlong_buffer: Annotated[int, Field(ge=0)] = 0
-    """Over so many last tokens of max_new_tokens the penalty grows from 0 to its full size (Yu et
-    al. 2025, eq. 13), so that responses learn to end before they are cut off; 0 for none."""
+    """Over so many last tokens the penalty grows from 0 to its full size (Yu et al. 2025, eq. 13),
+    so that responses learn to end before they are cut off; 0 for none."""
     stop_kl: Positive | None = 0.1
-    """Once a token's KL from the policy that sampled is above this, the policy rests until the next
-    rollout and only the value goes on (as in OpenAI's Spinning Up): a bound for what clipping does
-    not hold. 0.1 is far above the 0.001 to 0.01 of a healthy run."""
+    """Nats per token from the policy that sampled, above which it rests until the next rollout and
+    only the value goes on; 0.1 is far above the 0.001 to 0.01 of a healthy run."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

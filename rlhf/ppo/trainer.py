@@ -1,6 +1,5 @@
 """PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
 
-import hashlib
 import json
 import logging
 from collections import defaultdict
@@ -27,14 +26,9 @@ from rlhf.ppo.actors import add_value, load_policy
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.collector import Collector, ScoreUnits
 from rlhf.ppo.health import complaints
-from rlhf.ppo.objectives import (
-    adapted_kl_coef,
-    clipped_policy_loss,
-    clipped_value_loss,
-    explained_variance,
-    k2_loss,
-    masked_mean,
-)
+from rlhf.ppo.losses import policy_loss, update_metrics, value_loss
+from rlhf.ppo.objectives import adapted_kl_coef, explained_variance
+from rlhf.ppo.order import PromptOrder, shuffled
 from rlhf.ppo.rewards import RewardFunc, Rewards
 from rlhf.ppo.rollout import MicroBatch, micro_batches
 
@@ -84,7 +78,7 @@ class PPOTrainer(_BaseTrainer):
         self.ppo = args = args or PPOArguments(output_dir="ppo")
         if train_dataset is None or "prompt" not in train_dataset.column_names:
             raise ValueError("train_dataset needs a `prompt` column")
-        self._prompts = train_dataset
+        self._order = PromptOrder(train_dataset, args)
         policy, tokenizer, base = load_policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
         functions = (
@@ -104,7 +98,6 @@ class PPOTrainer(_BaseTrainer):
         self._rests = False
         self._step_kl = 0.0
         self._sums: dict[str, list[float]] = defaultdict(list)
-        self._orders: dict[int, list[int]] = {}
         super().__init__(
             model=policy,
             args=args,
@@ -137,7 +130,7 @@ class PPOTrainer(_BaseTrainer):
         """Collect, learn, forget: the pieces of every optimizer step that is still to come."""
         args = self.ppo
         for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
-            rollout, metrics = self.collector.collect(self._rows(number))
+            rollout, metrics = self.collector.collect(self._order.rows(number))
             self._note(metrics)
             advantages = rollout.advantages(
                 kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
@@ -165,7 +158,7 @@ class PPOTrainer(_BaseTrainer):
                     advantages,
                     num_mini_batches=args.num_mini_batches,
                     micro_batch_size=args.per_device_train_batch_size,
-                    order=_shuffled(args.rollout_batch_size, args.seed, number, epoch),
+                    order=shuffled(args.rollout_batch_size, args.seed, number, epoch),
                 )
                 for place, piece in enumerate(pieces):
                     is_first = epoch == 0 and place < args.gradient_accumulation_steps
@@ -177,19 +170,6 @@ class PPOTrainer(_BaseTrainer):
                         is_first=is_first,
                     )
             self._note({"policy/rested": self._rests})
-
-    def _rows(self, number: int) -> list[dict[str, Any]]:
-        """The prompts of the rollout of that number: every epoch a new order, none left out."""
-        dataset = self._prompts
-        size = len(dataset)
-        count = self.ppo.rollout_batch_size // self.ppo.samples_per_prompt
-        rows: list[dict[str, Any]] = []
-        for place in range(number * count, (number + 1) * count):
-            epoch, offset = divmod(place, size)
-            if epoch not in self._orders:
-                self._orders = {epoch: _shuffled(size, self.ppo.seed, epoch)}
-            rows += [dict(dataset[self._orders[epoch][offset]])] * self.ppo.samples_per_prompt
-        return rows
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -203,78 +183,42 @@ class PPOTrainer(_BaseTrainer):
         assert isinstance(inputs, MicroBatch)
         model.train()
         peft, batch = self._peft, inputs.sequences
-        policy_loss = torch.zeros((), device=self.ppo.device)
+        of_policy = torch.zeros((), device=self.ppo.device)
         if self.collector.value_is_own:
             if inputs.trains_policy:
                 with acting_as(peft, "policy"), self.compute_loss_context_manager():
-                    policy_loss = self._policy_loss(response_states(peft, batch), inputs)
-                    self.accelerator.backward(policy_loss)
+                    of_policy = self._policy_loss(response_states(peft, batch), inputs)
+                    self.accelerator.backward(of_policy)
             with acting_as(peft, "value"), self.compute_loss_context_manager():
-                value_loss = self._value_loss(response_states(peft, batch), inputs)
-                self.accelerator.backward(value_loss)
+                of_value = self._value_loss(response_states(peft, batch), inputs)
+                self.accelerator.backward(of_value)
         else:
             with acting_as(peft, "policy"), self.compute_loss_context_manager():
                 with torch.set_grad_enabled(inputs.trains_policy):
                     states = response_states(peft, batch)
-                value_loss = self._value_loss(states.detach(), inputs)
+                of_value = self._value_loss(states.detach(), inputs)
                 if inputs.trains_policy:
-                    policy_loss = self._policy_loss(states, inputs)
-                self.accelerator.backward(policy_loss + value_loss)
+                    of_policy = self._policy_loss(states, inputs)
+                self.accelerator.backward(of_policy + of_value)
         pieces = self.ppo.gradient_accumulation_steps
         self._note(
             {
-                "loss/policy": policy_loss.detach() * pieces,
-                "loss/value": value_loss.detach() * pieces,
+                "loss/policy": of_policy.detach() * pieces,
+                "loss/value": of_value.detach() * pieces,
             }
         )
-        return policy_loss.detach() + value_loss.detach()
+        return of_policy.detach() + of_value.detach()
 
     def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
-        args = self.ppo
-        new = token_logprobs(self._peft, states, inputs.sequences, temperature=args.temperature)
-        self._note_update(new.detach(), inputs)
-        loss = clipped_policy_loss(
-            new,
-            inputs.old_logprobs,
-            inputs.advantages,
-            inputs.mask,
-            clip_range=args.clip_range,
-            clip_range_high=args.clip_range_high,
-            dual_clip=args.dual_clip,
-            num_tokens=inputs.num_tokens,
-        )
-        if inputs.kl_weight:
-            loss = loss + inputs.kl_weight * k2_loss(
-                new, inputs.ref_logprobs, inputs.mask, num_tokens=inputs.num_tokens
-            )
-        return loss
+        args, batch = self.ppo, inputs.sequences
+        new = token_logprobs(self._peft, states, batch, temperature=args.temperature)
+        seen = update_metrics(new.detach(), inputs, args)
+        self._note(seen)
+        self._step_kl += float(seen["policy/approxkl"] * inputs.mask.sum() / inputs.num_tokens)
+        return policy_loss(new, inputs, args)
 
     def _value_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
-        args = self.ppo
-        return args.vf_coef * clipped_value_loss(
-            self.value_head(states).squeeze(2),
-            inputs.old_values,
-            inputs.returns,
-            inputs.mask,
-            clip_range=args.clip_range_value,
-            num_tokens=inputs.num_tokens,
-        )
-
-    def _note_update(self, new: Tensor, inputs: MicroBatch) -> None:
-        log_ratio = new - inputs.old_logprobs
-        outside = (log_ratio.exp() - 1).abs() > self.ppo.clip_range
-        kl = log_ratio.exp() - 1 - log_ratio
-        largest = log_ratio.where(inputs.mask, 0.0).abs().max().exp()
-        self._step_kl += masked_mean(kl, inputs.mask, num_tokens=inputs.num_tokens).item()
-        self._note(
-            {
-                "policy/approxkl": masked_mean(kl, inputs.mask),
-                "policy/clipfrac": masked_mean(outside.float(), inputs.mask),
-                "policy/max_ratio": largest,
-            }
-        )
-        if inputs.is_first:
-            self._note({"policy/first_ratio": largest})
+        return value_loss(self.value_head(states).squeeze(2), inputs, self.ppo)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
         """Policy and value, each with a learning rate of its own, and nothing else."""
@@ -401,10 +345,3 @@ class _Rollouts:
 
     def __iter__(self) -> Iterator[MicroBatch]:
         return self.trainer.rollout_batches()
-
-
-def _shuffled(size: int, *seeds: int) -> list[int]:
-    """An order of ``range(size)`` that follows from ``seeds`` alone."""
-    mixed = int.from_bytes(hashlib.sha256(json.dumps(seeds).encode()).digest()[:7], "big")
-    generator = torch.Generator().manual_seed(mixed)
-    return torch.randperm(size, generator=generator).tolist()
