@@ -6,7 +6,7 @@ import pytest
 
 from rlhf.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig, build
 from rlhf.errors import DataError
-from rlhf.ppo.trainer import _shuffled
+from rlhf.ppo.order import shuffled
 from rlhf.records import Demonstration, Message, Preference, Prompt, to_json
 from rlhf.stages import dpo, ppo, reward, sft
 from tests.trained import random_run
@@ -76,7 +76,7 @@ def test_reward_dpo_and_ppo_leave_out_what_the_model_cannot_read(gpt2, tmp_path,
 
 def test_the_order_of_what_ppo_learns_from_depends_on_every_seed():
     orders = {
-        tuple(_shuffled(24, seed, number, epoch))
+        tuple(shuffled(24, seed, number, epoch))
         for seed in (0, 1, 12345, 92345)
         for number in (0, 1, 1000, 2000)
         for epoch in (0, 1)
