@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
 from rlhf.chat import stop_token_ids
-from rlhf.model.scoring import next_logits, trunk
+from rlhf.model.scoring import learns_prompt, next_logits, trunk
 
 _CROWDED = 0.8
 """Above this share of rows that still grow, the ended ones stay in the batch."""
@@ -95,7 +95,7 @@ def generate(
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     mask = torch.arange(width, device=device)[None] >= width - lengths[:, None]
     stops = stop_token_ids(tokenizer)
-    if _learns_prompt(model):
+    if learns_prompt(model):
         drawn = _drawn_behind_prefix(model, ids, mask, stops, cast("int", pad), sampling)
     else:
         drawn = _drawn(model, ids, mask, stops, sampling, watch)
@@ -130,7 +130,7 @@ def _drawn(
             use_cache=True,
         ).last_hidden_state[:, -1]
         logits = next_logits(model, states)
-        tokens = _draw(logits, sampling.temperature)
+        tokens = draw(logits, sampling.temperature)
         drawn[rows, step] = tokens
         if watch is not None:
             watch(rows.tolist(), step, states, logits, tokens)
@@ -153,11 +153,12 @@ def _watched(watch: Watch, chunk: Sequence[int], rows: Sequence[int], *seen: Any
     watch([chunk[row] for row in rows], *seen)
 
 
-def _draw(logits: Tensor, temperature: float) -> Tensor:
-    """(batch,): a token for each row."""
+def draw(logits: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+    """(batch,): a token for each row of (batch, vocab)."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    return (logits / temperature).softmax(dim=-1).multinomial(1)[:, 0]
+    likely = (logits / temperature).softmax(dim=-1)
+    return likely.multinomial(1, generator=generator)[:, 0]
 
 
 def _drawn_behind_prefix(
@@ -203,14 +204,8 @@ def _batches(
     return [group[i : i + size] for group in whole for i in range(0, len(group), size)]
 
 
-def _learns_prompt(model: PreTrainedModel | PeftModel) -> bool:
-    if not isinstance(model, PeftModel) or model._adapters_disabled:  # pyright: ignore[reportPrivateUsage]
-        return False
-    return model.active_peft_config.is_prompt_learning
-
-
 def _ignores_positions(model: PreTrainedModel | PeftModel) -> bool:
-    if not isinstance(model, PeftModel) or not _learns_prompt(model):
+    if not isinstance(model, PeftModel) or not learns_prompt(model):
         return False
     return model.active_peft_config.peft_type != PeftType.PREFIX_TUNING
 

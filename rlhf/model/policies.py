@@ -10,7 +10,7 @@ from rlhf.chat import decode_response, encode_prompt, encode_response, stop_toke
 from rlhf.config import ModelConfig
 from rlhf.errors import ModelError
 from rlhf.model.bases import Actor, Bases
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.generate import Sampling, draw, sample_ids
 from rlhf.model.scoring import response_logits
 from rlhf.model.start import Start
 from rlhf.records import Message, Prompt
@@ -198,11 +198,7 @@ def _stream(actor: Actor, prompt: Sequence[int], sampling: Sampling) -> Iterator
         with actor.acting() as model:
             ids = torch.tensor([fresh], device=model.device)
             logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0, -1]
-        if sampling.temperature > 0:
-            likely = (logits.float() / sampling.temperature).softmax(dim=-1)
-            token = int(torch.multinomial(likely, 1, generator=generator))
-        else:
-            token = int(logits.argmax())
+        token = int(draw(logits[None].float(), sampling.temperature, generator))
         if token in stops:
             break
         response.append(token)

@@ -88,7 +88,15 @@ def hidden_states(
 
 def trunk(model: PreTrainedModel | PeftModel) -> nn.Module:
     """The model below its output embeddings."""
+    assert not learns_prompt(model), "a learned prefix enters above the trunk, in PEFT's forward"
     return _base(model).base_model
+
+
+def learns_prompt(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether what acts on ``model`` is a learned prefix."""
+    if not isinstance(model, PeftModel) or model._adapters_disabled:  # pyright: ignore[reportPrivateUsage]
+        return False
+    return model.active_peft_config.is_prompt_learning
 
 
 def response_states(
@@ -175,7 +183,7 @@ def response_logits(
     model: PreTrainedModel | PeftModel, batch: Sequences
 ) -> Float[Tensor, "batch response vocab"]:
     """The logits from which each response token was drawn, in fp32."""
-    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+    if learns_prompt(model):
         # the learned prefix enters in PEFT's forward, and its places come first in the logits
         logits = model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits.float()
         return _before_response(logits[:, -batch.ids.shape[1] :], batch)
