@@ -43,6 +43,11 @@ class Pass:
     attention: Attention = "sdpa"
 
     @property
+    def is_eager(self) -> bool:
+        """Whether the scores of every head are held, token by token."""
+        return self.attention == "eager" or FAMILIES[self.shape.family].caps_scores
+
+    @property
     def tokens(self) -> int:
         """In all rows, padding included."""
         return self.rows * self.length
@@ -67,10 +72,11 @@ def layer_kept(one: Pass) -> int:
 def _attention(one: Pass, q: int) -> int:
     """Of each token: queries, keys and values as wide as queries, what came out, and the scores."""
     shape, e = one.shape, one.dtype
-    if one.attention == "sdpa":  # the output, the sum of each row's exponents, and the mask
+    if not one.is_eager:  # the output, the sum of each row's exponents, and the mask
         return 4 * q * e + shape.heads * FP32 + one.length * e
     # the scores' softmax is taken in fp32, and again in the dtype of the values
-    scores = shape.heads * one.length * (FP32 if e == FP32 else FP32 + e)
+    capped = e if FAMILIES[shape.family].caps_scores else 0
+    scores = shape.heads * one.length * (FP32 + capped + (0 if e == FP32 else e))
     return 4 * q * e + scores
 
 
@@ -84,6 +90,8 @@ def _into_linears(one: Pass) -> int:
     lora = one.model.lora
     layers = [linear for linear in shape.linears if adapted(linear, lora)]
     ranks = len(layers) * lora.rank * e
+    if one.model.tuning == "dora":  # what base and adapter give, for the gradient of the magnitudes
+        ranks += 2 * sum(linear.outputs for linear in layers) * e
     if one.dropout:  # each layer drops its own, and keeps what is left and a byte that says where
         return ranks + sum(linear.inputs for linear in layers) * (e + 1)
     names = {linear.name for linear in layers}
@@ -96,8 +104,8 @@ def _into_linears(one: Pass) -> int:
 def kept(one: Pass) -> int:
     """What the trunk's forward pass leaves for its backward pass."""
     shape, e = one.shape, one.dtype
-    # the last norm and what came out of it; the rotary factors
-    ends = one.tokens * (shape.hidden * (FP32 + e) + FP32 + 2 * shape.head_dim * e)
+    # the last norm, and the rotary factors
+    ends = one.tokens * ((shape.hidden + 1) * FP32 + 2 * shape.head_dim * e)
     if one.checkpointing:  # each block's input, and the embeddings that begin to take gradients
         return (shape.layers + 1) * one.tokens * shape.hidden * e + ends
     return shape.layers * layer_kept(one) + ends
@@ -117,14 +125,14 @@ def backward(one: Pass) -> int:
 def forward(one: Pass) -> int:
     """The most that a pass without gradients has alive at once.
 
-    Four tensors as wide as the MLP (gate, up, what the adapter adds, their sum) or the attention's,
-    and four of the states; and one weight out of its four or eight bits.
+    Four tensors as wide as the MLP (gate, up, what the adapter adds, their sum), or the attention's
+    before or after its product, with four or six of the states; and one weight out of its bits.
     """
     shape, e = one.shape, one.dtype
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    widest = max(4 * shape.intermediate, 4 * q + 2 * kv)
+    widest = max(4 * shape.intermediate, 4 * q + 2 * kv, 2 * (shape.hidden + q + kv))
     per_token = (4 * shape.hidden + widest + 2 * shape.head_dim) * e
-    if one.attention == "eager":
+    if one.is_eager:
         per_token = max(per_token, 3 * shape.hidden * e + shape.heads * one.length * (FP32 + 2 * e))
     return one.tokens * per_token + scratch(one)
 
@@ -175,9 +183,9 @@ def whole_logits(shape: Shape, tokens: int) -> int:
     return 3 * tokens * shape.vocab * FP32
 
 
-def drawing(shape: Shape, rows: int, dtype: int) -> int:
-    """Logits of the next token of each row: three times in fp32 and once as they are computed."""
-    return rows * shape.vocab * (3 * FP32 + (dtype if dtype != FP32 else 0))
+def drawing(shape: Shape, rows: int) -> int:
+    """The next token of each row: logits and probabilities in fp32, their running sum in fp64."""
+    return rows * shape.vocab * 4 * FP32
 
 
 def sequences(rows: int, length: int, response: int) -> int:

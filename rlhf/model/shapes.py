@@ -37,6 +37,8 @@ class _Family:
     qkv_bias: bool = False
     tied: bool = False
     """Whether input and output embeddings are one matrix where the config does not say."""
+    caps_scores: bool = False
+    """Attention scores are bounded, which only eager attention does."""
 
 
 FAMILIES = {
@@ -45,7 +47,7 @@ FAMILIES = {
     "qwen2": _Family(qkv_bias=True),
     "qwen3": _Family(head_norms=True),
     "phi3": _Family(fused=True),
-    "gemma2": _Family(norms=4, tied=True),
+    "gemma2": _Family(norms=4, tied=True, caps_scores=True),
     "gemma3_text": _Family(norms=4, head_norms=True, tied=True),
 }
 """By the ``model_type`` of a config."""

@@ -137,7 +137,7 @@ def _ppo(config: PPOConfig, setup: Setup) -> tuple[Phase, ...]:
             [
                 Item("KV cache", m.cache_bytes(shape, size, length - 1, e)),
                 Item("a layer's cache, copied", copied),
-                Item("logits", a.drawing(shape, size, e)),
+                Item("logits", a.drawing(shape, size)),
             ],
         ],
     )

@@ -244,7 +244,7 @@ def _notes(config: StageConfig, setup: Setup) -> Iterator[str]:
     else:
         yield f"rows of {config.data.max_length} tokens, all of them"
     words = "16-bit arithmetic" if setup.compute == memory.FP32 // 2 else "fp32 arithmetic"
-    yield f"{words}, {setup.attention} attention; computed, not measured"
+    yield f"{words}; computed, not measured"
     optim = str(config.trainer.get("optim", DEFAULT_OPTIM))
     if memory.optimizer_bytes([1], optim) is None:
         yield f"the states of optim: {optim} are not known here and counted as Adam's"
