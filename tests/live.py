@@ -1,9 +1,12 @@
-"""The bytes of all tensors that are alive: measured, on any device."""
+"""The bytes of tensors: of those that modules hold, and of all that are alive, on any device."""
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from bitsandbytes.nn.modules import Linear8bitLt, Params4bit
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -47,3 +50,24 @@ class Live(TorchDispatchMode):
 
     def _gone(self, size: int) -> None:
         self.now -= size
+
+
+def stored(*modules: nn.Module) -> int:
+    """Bytes of every storage that modules hold, quantisation state included, each once."""
+    found: dict[int, int] = {}
+    for module in modules:
+        for tensor in _held(module):
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return sum(found.values())
+
+
+def _held(module: nn.Module) -> Iterator[Tensor]:
+    for tensor in [*module.parameters(), *module.buffers()]:
+        yield tensor
+        if isinstance(tensor, Params4bit):
+            state = tensor.quant_state
+            yield from (state.absmax, state.code, state.offset, state.state2.absmax)
+            yield state.state2.code
+    for layer in module.modules():
+        if isinstance(layer, Linear8bitLt):
+            yield layer.weight.SCB

@@ -169,13 +169,15 @@ def tiled_logits(
 ) -> int:
     """TRL's chunked kernel (``trl.kernels.chunked_logprob``).
 
-    One piece of logits, folded in place by Triton; in torch, without a GPU, it takes three pieces
-    more in fp32, and seven in a backward pass. States, and their gradient in fp32, for every token.
+    One piece of logits, as wide whatever the vocabulary, folded in place by Triton; without a GPU,
+    in torch, that takes three pieces more in fp32, and seven in a backward pass. States, and their
+    gradient in fp32, for every token.
     """
-    piece = min(tokens, _TILE_ROWS) * min(width, shape.vocab)
-    beside = 0 if on_gpu else (7 if learns else 3) * piece * FP32
+    rows = min(tokens, _TILE_ROWS)
+    folded = rows * min(width, shape.vocab) * FP32
+    beside = 0 if on_gpu else (7 if learns else 3) * folded
     states = tokens * shape.hidden * (dtype + (FP32 if learns else 0))
-    return piece * dtype + beside + states
+    return rows * width * dtype + beside + states
 
 
 def whole_logits(shape: Shape, tokens: int) -> int:

@@ -84,31 +84,37 @@ def phases(config: StageConfig, setup: Setup) -> tuple[Phase, ...]:
     held = _held(config, setup)
     return (
         _worst(
-            "training", [*held, *_learning(config, setup, training)], _moments(config, training)
+            "training",
+            [*held, *_learning(config, setup, training)],
+            _moments(config, setup, training),
         ),
         _worst(
             "evaluation",
             [*held, Item("token ids", _ids(evaluation))],
-            [[_forward(evaluation)], [_output(config, evaluation, learns=False)]],
+            [[_forward(evaluation)], [_output(config, setup, evaluation, learns=False)]],
         ),
     )
 
 
-def _moments(config: StageConfig, one: a.Pass) -> list[list[Item]]:
+def _moments(config: StageConfig, setup: Setup, one: a.Pass) -> list[list[Item]]:
     """What a training pass has over what it kept: at its output, and inside a block."""
-    moments = [[_output(config, one, learns=True)], [Item("a block, backwards", a.backward(one))]]
+    moments = [
+        [_output(config, setup, one, learns=True)],
+        [Item("a block, backwards", a.backward(one))],
+    ]
     if isinstance(config, DPOConfig):  # the reference's pass, between the policy's two
         moments.append([Item("the reference's pass", a.forward(one))])
     return moments
 
 
-def _output(config: StageConfig, one: a.Pass, *, learns: bool) -> Item:
+def _output(config: StageConfig, setup: Setup, one: a.Pass, *, learns: bool) -> Item:
     """What becomes of the last states."""
     if isinstance(config, RewardConfig):
         return Item("scores", one.tokens * (one.shape.hidden + 1) * m.FP32)
     if isinstance(config, PretrainConfig):
         return Item("logits", a.whole_logits(one.shape, one.tokens))
-    of = a.tiled_logits(one.shape, one.tokens, one.dtype, a.TRAINER_TILE, learns=learns)
+    width, on_gpu = a.TRAINER_TILE, setup.on_gpu
+    of = a.tiled_logits(one.shape, one.tokens, one.dtype, width, learns=learns, on_gpu=on_gpu)
     return Item("logits", of)
 
 

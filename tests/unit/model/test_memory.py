@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt, Params4bit
+from bitsandbytes.nn.modules import Linear4bit, Params4bit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -20,27 +20,7 @@ from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.shapes import FAMILIES, KNOWN, Shape, read_shape
-
-
-def stored(*modules: nn.Module) -> int:
-    """Bytes of every storage that modules hold, quantisation state included, each once."""
-    found: dict[int, int] = {}
-    for module in modules:
-        for tensor in held(module):
-            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-    return sum(found.values())
-
-
-def held(module: nn.Module):
-    for tensor in [*module.parameters(), *module.buffers()]:
-        yield tensor
-        if isinstance(tensor, Params4bit):
-            state = tensor.quant_state
-            yield from (state.absmax, state.code, state.offset, state.state2.absmax)
-            yield state.state2.code
-    for layer in module.modules():
-        if isinstance(layer, Linear8bitLt):
-            yield layer.weight.SCB
+from tests.live import stored
 
 
 @pytest.mark.parametrize("storage", ["nf4", "int8", "none"])
