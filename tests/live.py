@@ -4,11 +4,9 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from bitsandbytes.nn.modules import Linear8bitLt, Params4bit
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class Live(TorchDispatchMode):
@@ -24,20 +22,26 @@ class Live(TorchDispatchMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for tensor in tree_leaves((args, kwargs)):
-            self._see(tensor, is_new=False)
+        self._look(args, is_new=False)
+        if kwargs:
+            self._look(tuple(kwargs.values()), is_new=False)
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            self._see(tensor, is_new=True)
+        self._look(result, is_new=True)
         return result
 
     def restart(self) -> None:
         """Forget the peak so far; what is alive stays counted."""
         self.peak = self.now
 
-    def _see(self, tensor: object, *, is_new: bool) -> None:
-        if not isinstance(tensor, torch.Tensor):
-            return
+    def _look(self, found: object, *, is_new: bool) -> None:
+        """At a tensor, or at all in a list."""
+        if isinstance(found, Tensor):
+            self._see(found, is_new=is_new)
+        elif isinstance(found, tuple | list):
+            for part in found:
+                self._look(part, is_new=is_new)
+
+    def _see(self, tensor: Tensor, *, is_new: bool) -> None:
         storage = tensor.untyped_storage()
         if storage in self._known:
             return

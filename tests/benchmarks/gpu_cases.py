@@ -98,7 +98,7 @@ def prepare(case: Case, place: Place) -> tuple[StageConfig, Setup]:
         response, rows = keys["max_new_tokens"], 2 * keys["rollout_batch_size"]
     else:
         keys |= {"max_steps": _STEPS, "gradient_accumulation_steps": _ACCUMULATION}
-        response = keys["data"]["max_length"] - 8
+        response = keys["data"]["max_length"] - 2
         rows = _STEPS * _ACCUMULATION * keys["per_device_train_batch_size"]
     length = keys["data"]["max_length"]
     pairs, talks = write_data(
