@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from bitsandbytes.nn.modules import Linear8bitLt, Params4bit
 from torch import Tensor, nn
@@ -69,9 +69,9 @@ def _held(module: nn.Module) -> Iterator[Tensor]:
     for tensor in [*module.parameters(), *module.buffers()]:
         yield tensor
         if isinstance(tensor, Params4bit):
-            state = tensor.quant_state
-            yield from (state.absmax, state.code, state.offset, state.state2.absmax)
-            yield state.state2.code
+            state: Any = tensor.quant_state
+            yield from (state.absmax, state.code, state.offset)
+            yield from (state.state2.absmax, state.state2.code)
     for layer in module.modules():
         if isinstance(layer, Linear8bitLt):
-            yield layer.weight.SCB
+            yield cast("Any", layer.weight).SCB

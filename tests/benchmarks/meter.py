@@ -3,10 +3,11 @@
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
+from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from rlhf.ppo import collector
@@ -62,7 +63,7 @@ class Meter:
             trainer.add_callback(_Steps(self))
             with ExitStack() as stack:
                 if not torch.cuda.is_available():
-                    self._held = stored(trainer.model)
+                    self._held = stored(cast("nn.Module", trainer.model))
                     self._live = stack.enter_context(Live())
                 result = train(trainer, *args, **kwargs)
                 self.end()

@@ -66,6 +66,7 @@ def random_base(spec: BaseSpec) -> PreTrainedModel:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     quantized = _quantization(spec, dtype)
+    quantizer: Any = None
     if quantized is not None:
         quantizer = AutoHfQuantizer.from_config(quantized, pre_quantized=False)
         quantizer.preprocess_model(model=model, device_map={"": device()}, dtype=dtype)
@@ -76,7 +77,7 @@ def random_base(spec: BaseSpec) -> PreTrainedModel:
             if "inv_freq" in dict(child.named_buffers(recurse=False)):
                 setattr(parent, name, type(child)(config).to(device()))
     model.tie_weights()
-    if quantized is not None:
+    if quantizer is not None:
         quantizer.postprocess_model(model)
         model.hf_quantizer = quantizer
     model.generation_config = GenerationConfig()
@@ -95,7 +96,8 @@ def _fill(module: nn.Module, dtype: torch.dtype) -> None:
         else:
             drawn = torch.empty(_whole(module, parameter), **where).normal_(std=_STD)
         if isinstance(module, Linear4bit) and name == "weight":
-            packed = Params4bit(drawn, requires_grad=False, quant_type="nf4", module=module)
+            packed: Any = Params4bit
+            packed = packed(drawn, requires_grad=False, quant_type="nf4", module=module)
             module.weight = packed.to(device())
         else:
             setattr(module, name, nn.Parameter(drawn, requires_grad=False))

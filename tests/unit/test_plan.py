@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from rlhf import cli
-from rlhf.config import CONFIG_OF, load_config
+from rlhf.config import CONFIG_OF, ModelConfig, SFTConfig, load_config
 from rlhf.model import memory
 from rlhf.model.shapes import KNOWN, read_shape
-from rlhf.stages.budget import phases
+from rlhf.stages.budget import Setup, phases
 from rlhf.stages.plan import RESERVE, PlanOptions, facts, run, stage_of, table
 from tests.unit.test_cli import ENVIRONMENT, mistake
 
@@ -41,7 +41,7 @@ def test_a_shipped_config_fits_24_gib_and_its_comment_is_the_plan(path: Path):
 
 
 def test_the_bases_of_the_configs_are_known_without_a_network():
-    named = {load_config(CONFIG_OF["sft"], p).model.base for p in GPU_CONFIGS if p.stem == "sft"}
+    named = {load_config(SFTConfig, p).model.base for p in GPU_CONFIGS if p.stem == "sft"}
     assert named == set(KNOWN)
 
 
@@ -221,9 +221,6 @@ def test_an_optimizer_that_is_not_known_is_counted_as_adam_and_said_so():
 
 def test_more_of_anything_never_takes_less():
     config = load_config(CONFIG_OF["ppo"], PPO_8B)
-    from rlhf.config import ModelConfig
-    from rlhf.stages.budget import Setup
-
     setup = Setup(read_shape("meta-llama/Llama-3.1-8B"), ModelConfig(base="b"))
     base = {p.name: p.total for p in phases(config, setup)}
     for change, grows in [

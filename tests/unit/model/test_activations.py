@@ -219,7 +219,8 @@ def test_the_limits_of_scoring_are_those_that_are_planned_with():
 def test_eager_attention_keeps_the_scores_of_every_head(wide):
     folder, shape = wide()
     model, config = loaded(folder)
-    model.get_base_model().set_attn_implementation("eager")
+    base: Any = model.get_base_model()
+    base.set_attn_implementation("eager")
     one = Pass(shape, config, ROWS, LENGTH, 4, attention="eager")
     with kept_by_autograd(model.train()) as found:
         response_states(model, batch())

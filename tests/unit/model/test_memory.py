@@ -117,7 +117,8 @@ def test_the_cache_of_sampling_takes_what_is_planned(make_base, monkeypatch, fam
     monkeypatch.setattr("rlhf.model.generate.stop_token_ids", lambda _: (319,))
     # longer than the window of those that slide
     sample_ids(model, tokenizer, [[5] * 70] * 3, Sampling(max_new_tokens=9, seed=1))
-    [cache] = caches
+    cache: Any = caches[0]
+    assert len(caches) == 1
     # a slice of the keys keeps the whole of them alive for a step; what is meant is the slice
     found = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
     # the last token is drawn and never read
