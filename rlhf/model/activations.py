@@ -25,6 +25,8 @@ _TILE_ROWS = 4096
 """Tokens of the text in a piece (``trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE``)."""
 
 _LOW_RANK = ("lora", "qlora", "dora", "rslora", "adalora")
+_UNFUSED = ("dora", "adalora")
+"""Whose update is PEFT's own, in more passes than that of :mod:`rlhf.model.lora`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Pass:
     """Of the adapter, while it trains."""
     checkpointing: bool = False
     attention: Attention = "sdpa"
+    masked: bool = False
+    """Whether attention is told what is padding; it then wants keys and values of every head."""
 
     @property
     def is_eager(self) -> bool:
@@ -65,19 +69,24 @@ def layer_kept(one: Pass) -> int:
     if one.model.tuning == "full":
         norms += family.norms * shape.hidden * FP32  # the normed states, for the norms' weights
     mlp = 3 * shape.intermediate * e  # gate, its activation, up
-    per_token = norms + _attention(one, q) + mlp + _into_linears(one)
+    per_token = norms + _attention(one) + mlp + _into_linears(one)
     return one.tokens * per_token
 
 
-def _attention(one: Pass, q: int) -> int:
-    """Of each token: queries, keys and values as wide as queries, what came out, and the scores."""
+def _attention(one: Pass) -> int:
+    """Of each token: queries, keys, values, what came out of them, and the scores."""
     shape, e = one.shape, one.dtype
-    if not one.is_eager:  # the output, the sum of each row's exponents, and the mask
-        return 4 * q * e + shape.heads * FP32 + one.length * e
-    # the scores' softmax is taken in fp32, and again in the dtype of the values
-    capped = e if FAMILIES[shape.family].caps_scores else 0
-    scores = shape.heads * one.length * (FP32 + capped + (0 if e == FP32 else e))
-    return 4 * q * e + scores
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if one.is_eager:  # scores are taken in fp32, and again in the dtype of the values
+        capped = e if FAMILIES[shape.family].caps_scores else 0
+        each = FP32 + capped + (0 if e == FP32 else e)
+        return 4 * q * e + shape.heads * one.length * each
+    sums = shape.heads * FP32  # of each row's exponents
+    if FAMILIES[shape.family].fused:  # values are a part of what one layer gives
+        sums += (q + kv) * e
+    if one.masked:
+        return (4 * q + one.length) * e + sums
+    return 2 * (q + kv) * e + sums
 
 
 def _into_linears(one: Pass) -> int:
@@ -85,6 +94,8 @@ def _into_linears(one: Pass) -> int:
     shape, e = one.shape, one.dtype
     if one.model.tuning == "full":
         return (2 * shape.hidden + shape.intermediate) * e
+    if one.model.tuning == "ia3":  # what it scales
+        return sum(adapter_tensors(shape, one.model)) // shape.layers * e
     if one.model.tuning not in _LOW_RANK:
         return 0
     lora = one.model.lora
@@ -125,15 +136,21 @@ def backward(one: Pass) -> int:
 def forward(one: Pass) -> int:
     """The most that a pass without gradients has alive at once.
 
-    Four tensors as wide as the MLP (gate, up, what the adapter adds, their sum), or the attention's
-    before or after its product, with four or six of the states; and one weight out of its bits.
+    Three tensors as wide as the MLP (gate, up, and up with its update), or those of the attention
+    before, in and after its product, each with states; and one weight out of its 4 or 8 bits.
     """
     shape, e = one.shape, one.dtype
-    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    widest = max(4 * shape.intermediate, 4 * q + 2 * kv, 2 * (shape.hidden + q + kv))
-    per_token = (4 * shape.hidden + widest + 2 * shape.head_dim) * e
+    h, q, kv = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    wide = 4 if one.model.tuning in _UNFUSED else 3
+    most = max(
+        wide * shape.intermediate + 4 * h,
+        3 * h + 4 * q + 2 * kv,
+        4 * h + 3 * (q + kv),
+        5 * h + 2 * (q + kv),
+    )
+    per_token = (most + 2 * shape.head_dim) * e
     if one.is_eager:
-        per_token = max(per_token, 3 * shape.hidden * e + shape.heads * one.length * (FP32 + 2 * e))
+        per_token = max(per_token, 3 * h * e + shape.heads * one.length * (FP32 + 2 * e))
     return one.tokens * per_token + scratch(one)
 
 

@@ -24,6 +24,8 @@ _CODES = (16 + 256) * FP32
 """The values that 4 bits of a weight and 8 bits of a scale stand for; each layer has its own."""
 _OFFSET = FP32
 """The mean of the scales, taken off before they are quantised."""
+CACHE_ROOM = 64
+"""Tokens that a buffer of the cache has room for when it is made."""
 _EIGHT_BIT_BLOCK = 256
 _EIGHT_BIT_FROM = 4096
 """bitsandbytes keeps the states of smaller tensors in fp32."""
@@ -137,7 +139,16 @@ def _eight_bit(size: int) -> int:
     return 2 * (size + math.ceil(size / _EIGHT_BIT_BLOCK) * FP32)
 
 
-def cache_bytes(shape: Shape, rows: int, tokens: int, dtype: int) -> int:
-    """Keys and values of ``rows`` sequences of ``tokens``; a layer that slides keeps its window."""
-    kept = sum(min(tokens, tokens if w is None else w - 1) for w in shape.windows)
+def cache_bytes(shape: Shape, rows: int, tokens: int, drawn: int, dtype: int) -> int:
+    """Keys and values of ``rows`` prompts of ``tokens`` and of what was ``drawn`` after them.
+
+    Buffers have room for some tokens more, and are made anew when it is full, as in
+    :mod:`rlhf.model.cache`. A layer that slides keeps its window only.
+    """
+    room = (
+        tokens
+        + CACHE_ROOM
+        + math.ceil(max(0, drawn - CACHE_ROOM) / (CACHE_ROOM + 1)) * (CACHE_ROOM + 1)
+    )
+    kept = sum(room if w is None else min(tokens + drawn, w - 1) for w in shape.windows)
     return rows * 2 * shape.kv_heads * shape.head_dim * kept * dtype

@@ -1,7 +1,7 @@
 """What each phase of a training stage keeps in memory, item by item."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rlhf.config import (
@@ -126,25 +126,23 @@ def _ppo(config: PPOConfig, setup: Setup) -> tuple[Phase, ...]:
     held = _held(config, setup)
     rollout = Item("rollout", a.rollout(size, length, response))
 
-    def rows(number: int, width: int = length, *, checkpointing: bool = False) -> a.Pass:
+    def rows(number: int, *, checkpointing: bool = False) -> a.Pass:
         return a.Pass(
-            shape, setup.model, number, width, e,
+            shape, setup.model, number, length, e,
             checkpointing=checkpointing, attention=setup.attention,
         )  # fmt: skip
 
-    prompts = rows(size, prompt)
-    # a layer's keys are copied when they grow by one token
-    copied = m.cache_bytes(shape, size, length - 1, e) // (2 * shape.layers)
+    prompts = replace(rows(size), length=prompt, masked=True)
+    cache = m.cache_bytes(shape, size, prompt, response - 1, e)
+    # a layer whose room is full: its keys put together, and new buffers for them and the values
+    copied = 3 * cache // (2 * shape.layers) if response - 1 > m.CACHE_ROOM else 0
     sampling = _worst(
         "sampling",
         [*held, Item("token ids", a.sequences(size, length, 0)), _casts(prompts)],
         [
-            [Item("KV cache", m.cache_bytes(shape, size, prompt, e)), _forward(prompts)],
-            [
-                Item("KV cache", m.cache_bytes(shape, size, length - 1, e)),
-                Item("a layer's cache, copied", copied),
-                Item("logits", a.drawing(shape, size)),
-            ],
+            [Item("KV cache", m.cache_bytes(shape, size, prompt, 0, e)), _forward(prompts)],
+            [Item("KV cache", cache), Item("a layer's cache, copied", copied)],
+            [Item("KV cache", cache), Item("logits", a.drawing(shape, size))],
         ],
     )
     judged = rows(min(config.per_device_eval_batch_size, size))
@@ -248,6 +246,7 @@ def _pass(config: StageConfig, setup: Setup, rows: int, *, learns: bool) -> a.Pa
         dropout=setup.model.lora.dropout if drops else 0.0,
         checkpointing=learns and config.gradient_checkpointing,
         attention=setup.attention,
+        masked=True,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from rlhf.config import ModelConfig
 from rlhf.model.load import compute_dtype, device
-from rlhf.model.memory import adapter_tensors, cache_bytes, rest_bytes, trunk_bytes
+from rlhf.model.memory import adapter_tensors, rest_bytes, trunk_bytes
 from rlhf.model.shapes import Shape
 
 
@@ -113,7 +113,7 @@ class Work:
             + rest_bytes(shape, self.dtype)
             + shape.vocab * shape.hidden * self.dtype
             + sum(adapter_tensors(shape, self.model)) * self.dtype
-            + cache_bytes(shape, rows, context, self.dtype)
+            + 2 * shape.layers * shape.kv_heads * shape.head_dim * rows * context * self.dtype
         )
         flops = self.forward_flops(rows, 2 * context, rows)
         return max(read / peak.bytes_per_s, flops / peak.flops)

@@ -1,7 +1,7 @@
 """What is planned for is what is stored: bytes of real tensors against the arithmetic."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
+import rlhf.model.cache
 from rlhf.config import LoraConfig, ModelConfig
 from rlhf.errors import ModelError
 from rlhf.model import memory
 from rlhf.model.adapters import copy_adapter, new_adapter
+from rlhf.model.cache import roomy_cache
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
@@ -103,26 +105,30 @@ def test_an_optimizer_keeps_what_is_planned_after_a_step(optim: str):
     assert memory.optimizer_bytes(sizes, "adafactor") is None
 
 
+@pytest.mark.parametrize("drawn", [9, 66, 67, 140])
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "gemma2"])
-def test_the_cache_of_sampling_takes_what_is_planned(make_base, monkeypatch, family: str):
+def test_the_cache_of_sampling_takes_what_is_planned(make_base, monkeypatch, family, drawn):
     base = str(make_base(family))
     model, tokenizer = load_base(BaseSpec(base)), load_tokenizer(base)
     caches: list[DynamicCache] = []
 
-    def seen(**kwargs: Any) -> DynamicCache:
-        caches.append(DynamicCache(**kwargs))
+    def seen(of: Any) -> DynamicCache:
+        caches.append(roomy_cache(of))
         return caches[-1]
 
-    monkeypatch.setattr("rlhf.model.generate.DynamicCache", seen)
+    monkeypatch.setattr("rlhf.model.generate.roomy_cache", seen)
     monkeypatch.setattr("rlhf.model.generate.stop_token_ids", lambda _: (319,))
     # longer than the window of those that slide
-    sample_ids(model, tokenizer, [[5] * 70] * 3, Sampling(max_new_tokens=9, seed=1))
-    cache: Any = caches[0]
+    sample_ids(model, tokenizer, [[5] * 70] * 3, Sampling(max_new_tokens=drawn, seed=1))
     assert len(caches) == 1
-    # a slice of the keys keeps the whole of them alive for a step; what is meant is the slice
-    found = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
+    found = 0
+    for layer in cast("Any", caches[0].layers):
+        # a slice of the keys keeps the whole of them alive for a step; what is meant is the slice
+        held = (layer.keys, layer.values) if layer.is_sliding else layer._buffers
+        found += sum(tensor.nbytes for tensor in held)
     # the last token is drawn and never read
-    assert found == memory.cache_bytes(read_shape(base), 3, 70 + 9 - 1, 4)
+    assert found == memory.cache_bytes(read_shape(base), 3, 70, drawn - 1, 4)
+    assert rlhf.model.cache._ROOM == memory.CACHE_ROOM
 
 
 @pytest.mark.parametrize("base", KNOWN)
@@ -153,8 +159,8 @@ def test_llama_8b_by_hand():
     base = memory.trunk_bytes(shape, "nf4", 2) + memory.rest_bytes(shape, 2)
     assert (base + shape.embeddings * 2) / 1e9 == pytest.approx(5.70, abs=0.005)
     assert memory.adapter_bytes(shape, ModelConfig(base="x")) == 41_943_040 * 4
-    # 32 layers, keys and values, 8 heads of 128, 2 bytes: 131 kB for each token
-    assert memory.cache_bytes(shape, 1, 1, 2) == 131_072
+    # 32 layers, keys and values, 8 heads of 128, 2 bytes: 131 kB for each token, and room for 64
+    assert memory.cache_bytes(shape, 1, 1, 0, 2) == 65 * 131_072
 
 
 sizes = st.integers(1, 40).map(lambda n: n * 64)
