@@ -257,3 +257,21 @@ def test_attention_that_is_told_of_padding_keeps_keys_and_values_of_every_head(w
         by_layers.append(sum(found.values()))
     one = Pass(shape, config, ROWS, LENGTH, 4, masked=True)
     assert (by_layers[1] - by_layers[0]) / 2 == activations.layer_kept(one)
+
+
+def test_a_block_at_work_needs_two_gradients_as_wide_as_its_mlp(wide):
+    """By what the backward pass of a wider MLP takes more than its forward pass kept more."""
+    taken: list[int] = []
+    planned: list[int] = []
+    for width in (1024, 2048):
+        folder, shape = wide(intermediate_size=width, num_hidden_layers=1)
+        model, config = loaded(folder)
+        peaks(model.train(), learns=True)
+        model.zero_grad()
+        found = peaks(model, learns=True)
+        one = Pass(shape, config, ROWS, LENGTH, 4)
+        taken.append(found["backward"] - found["kept"])
+        planned.append(activations.backward(one) - activations.scratch(one))
+    # a weight out of its 4 bits is there too, in the backward pass
+    weight = 128 * 1024 * 4
+    assert taken[1] - taken[0] == pytest.approx(planned[1] - planned[0] + weight, rel=0.2)
