@@ -20,6 +20,7 @@ from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.samples import record_samples
+from rlhf.stages.shares import SharingPairs
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
@@ -72,8 +73,26 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PreferenceTrainer(StageTrainer, DPOTrainer):
-    """TRL's trainer on ids that are tokenised already."""
+class PreferenceTrainer(SharingPairs, StageTrainer, DPOTrainer):
+    """TRL's trainer on ids that are tokenised already, each pair of a step counting the same."""
+
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: Any,  # noqa: ANN401
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """What the micro-batch contributes to the mean over the pairs of the step."""
+        found = super().compute_loss(model, inputs, return_outputs)
+        if return_outputs:
+            return found
+        return self.of_step(found, inputs, num_items_in_batch)
+
+    def leave_out(self, batch: dict[str, Any], first: int) -> None:
+        """Responses without tokens have no logprobs, and a loss that does not change."""
+        for of_side in batch["completion_mask"].chunk(2):
+            of_side[first:] = 0
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401
         return dataset

@@ -1,5 +1,6 @@
 """The reward model: an adapter and an fp32 head that score higher what raters preferred."""
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +29,7 @@ from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
+from rlhf.stages.shares import SharingPairs
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
@@ -80,7 +82,7 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PairTrainer(StageTrainer, RewardTrainer):
+class PairTrainer(SharingPairs, StageTrainer, RewardTrainer):
     """TRL's trainer, with scores read by us and each pair counted once, ties as half."""
 
     def compute_loss(
@@ -88,14 +90,16 @@ class PairTrainer(StageTrainer, RewardTrainer):
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002 - Trainer's signature
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - Trainer's signature
         """Mean over the pairs of -log sigmoid(chosen - rejected - margin)."""
         mask = inputs["attention_mask"]
         tokens = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False).logits
         # the mask, not the pad token, tells where a row ends: a pad token may be the end token
         rows = torch.arange(len(mask), device=mask.device)
-        output = SimpleNamespace(logits=tokens[rows, mask.sum(dim=1) - 1])
+        scores = tokens[rows, mask.sum(dim=1) - 1]
+        counts = (rows % (len(rows) // 2)) < inputs.get("num_pairs", len(rows))
+        output = SimpleNamespace(logits=torch.where(counts[:, None], scores, scores.detach()))
 
         def scored(**_: object) -> SimpleNamespace:
             return output
@@ -106,9 +110,23 @@ class PairTrainer(StageTrainer, RewardTrainer):
         # TRL averages over batches, of which the last is short, and counts a tie as wrong
         metrics = self._metrics["train" if self.network.training else "eval"]
         for name, of_pairs in (("accuracy", better), ("margin", chosen - rejected)):
-            gathered = cast("torch.Tensor", self.accelerator.gather_for_metrics(of_pairs))
-            metrics[name][-1:] = gathered.tolist()
-        return (loss, {"logits": output.logits}) if return_outputs else loss
+            metrics[name][-1:] = self._of_all(of_pairs.where(counts.chunk(2)[0], torch.nan))
+        if return_outputs:
+            return loss, {"logits": output.logits}
+        return self.of_step(loss, inputs, num_items_in_batch)
+
+    def leave_out(self, batch: dict[str, Any], first: int) -> None:
+        """See :class:`rlhf.stages.shares.Sharing`."""
+        batch["num_pairs"] = first
+
+    def _of_all(self, of_pairs: torch.Tensor) -> list[float]:
+        """A number per pair that counts (NaN where none does), over all processes.
+
+        In training, accelerate would cut off the wrong ones: it looks at the batch fetched last.
+        """
+        training, all_of = self.network.training, self.accelerator
+        gathered = all_of.gather(of_pairs) if training else all_of.gather_for_metrics(of_pairs)
+        return [x for x in cast("torch.Tensor", gathered).tolist() if not math.isnan(x)]
 
 
 @contextmanager

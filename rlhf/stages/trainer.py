@@ -10,9 +10,9 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import Trainer
 
 from rlhf.model.adapters import rank_state, restore_ranks
+from rlhf.stages.shares import Sharing
 
 _TRAINED = "trained.safetensors"
 _RANKS = "ranks.safetensors"
@@ -24,7 +24,7 @@ _POOL = 16
 cast("Any", trl.trainer.utils)._use_triton = bool
 
 
-class StageTrainer(Trainer):
+class StageTrainer(Sharing):
     """A trainer with exact checkpoints and with batches of rows of similar length.
 
     A checkpoint holds every trainable tensor, whoever made it, and not the base. PEFT's own leave
@@ -36,8 +36,10 @@ class StageTrainer(Trainer):
         rows = self.train_dataset  # the argument has lost the columns that the model does not read
         if self.args.train_sampling_strategy != "random" or not isinstance(rows, Dataset):
             return super()._get_train_sampler(train_dataset)
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return ByLength(rows["length"], step, self.args.seed)
+        size = self._train_batch_size * self.accelerator.num_processes
+        return ByLength(
+            rows["length"], size * self.args.gradient_accumulation_steps, self.args.seed
+        )
 
     @property
     def network(self) -> nn.Module:

@@ -17,12 +17,14 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainingArguments,
+    set_seed,
 )
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
 )
 
+from rlhf import processes
 from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
@@ -76,6 +78,8 @@ def training_arguments(
         "restore_callback_states_from_checkpoint": stops_early,
         "save_total_limit": 2,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        # without it, processes on a CPU would not know of each other
+        "use_cpu": not torch.cuda.is_available(),
         **fixed,
     }
     extra = _validated(kind, config.trainer, ours.keys())
@@ -113,7 +117,12 @@ def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
     trainer.add_callback(Progress(run))
     if config.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+    assert trainer.accelerator.num_processes == processes.count(), "they would train alone"
+    if processes.count() > 1:
+        # the same dropout on every process would be less of it
+        set_seed(config.seed + processes.index())
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    trainer.accelerator.wait_for_everyone()  # a run is finished only where all of them got here
     run.record(steps=trainer.state.global_step, best_step=trainer.state.best_global_step)
 
 

@@ -1,0 +1,86 @@
+"""Stages in one of several processes: ``accelerate launch … -m tests.ranks JOBS``.
+
+JOBS is a JSON file of ``[[stage, config, {"fail_at": STEP, "on": RANK, "resume": BOOL}], ...]``,
+which are run one after the other, so that the libraries are imported once. Beside each run lies
+what its gradients were at every step, as ``<out>.<rank>.gradients``.
+"""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import TrainerCallback
+from transformers.trainer_callback import CallbackHandler
+
+from rlhf.config import CONFIG_OF, StageConfig, build
+
+
+class FailError(RuntimeError):
+    """What was asked for."""
+
+
+class Watcher(TrainerCallback):
+    """Keeps the gradients that every optimizer step is taken with, and fails where it should."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.fail_at = fail_at
+        self.seen: dict[str, Any] = {}
+
+    def on_step_begin(self, args, state, control, **kwargs):  # noqa: ARG002 - their names
+        if state.global_step == self.fail_at:
+            raise FailError
+
+    def on_pre_optimizer_step(self, args, state, control, *, model, **kwargs):  # noqa: ARG002
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                self.seen[f"{state.global_step}/{name}"] = parameter.grad.detach().clone()
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Generator[None]:
+    """Every trainer that is made inside the block has ``watcher``."""
+    make = CallbackHandler.__init__
+
+    def with_watcher(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        self.add_callback(watcher)
+
+    CallbackHandler.__init__ = with_watcher
+    try:
+        yield
+    finally:
+        CallbackHandler.__init__ = make
+
+
+def run(config: StageConfig, *, resume: bool = False, fail_at: int | None = None) -> None:
+    """Run the stage of ``config`` and write down its gradients."""
+    [stage] = [name for name, kind in CONFIG_OF.items() if type(config) is kind]
+    watcher = Watcher(fail_at)
+    with watched(watcher):
+        importlib.import_module(f"rlhf.stages.{stage}").run(config, resume=resume)
+    save_file(watcher.seen, gradients(config.out))
+
+
+def gradients(out: str | Path, rank: int | None = None) -> Path:
+    """Where those of a run lie."""
+    return Path(f"{out}.{os.environ.get('RANK', 0) if rank is None else rank}.gradients")
+
+
+def main() -> None:
+    """Run the jobs; one that is to fail on every rank may fail."""
+    for stage, config, how in json.loads(Path(sys.argv[1]).read_text()):
+        on = how.pop("on", None)
+        if on is not None and on != int(os.environ["RANK"]):
+            how.pop("fail_at")
+        with suppress(FailError) if on is None else suppress():
+            run(build(CONFIG_OF[stage], config), **how)
+
+
+if __name__ == "__main__":
+    main()
