@@ -1,6 +1,6 @@
 """Stages in one of several processes: ``accelerate launch … -m tests.ranks JOBS``.
 
-JOBS is a JSON file of ``[[stage, config, {"fail_at": STEP, "on": RANK, "resume": BOOL}], ...]``,
+JOBS is a JSON file of ``[[stage, config, {"fail_at": STEP, "only": RANK, "resume": BOOL}], ...]``,
 which are run one after the other, so that the libraries are imported once. Beside each run lies
 what its gradients were at every step, as ``<out>.<rank>.gradients``.
 """
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,16 @@ def gradients(out: str | Path, rank: int | None = None) -> Path:
 
 
 def main() -> None:
-    """Run the jobs; one that is to fail on every rank may fail."""
+    """Run the jobs; one that fails on every rank is followed by the next."""
     for stage, config, how in json.loads(Path(sys.argv[1]).read_text()):
-        on = how.pop("on", None)
-        if on is not None and on != int(os.environ["RANK"]):
+        only = how.pop("only", None)
+        if only not in (None, int(os.environ["RANK"])):
             how.pop("fail_at")
-        with suppress(FailError) if on is None else suppress():
+        try:
             run(build(CONFIG_OF[stage], config), **how)
+        except FailError:
+            if only is not None:
+                raise
 
 
 if __name__ == "__main__":

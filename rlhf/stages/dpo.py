@@ -20,8 +20,7 @@ from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.samples import record_samples
-from rlhf.stages.shares import SharingPairs
-from rlhf.stages.trainer import StageTrainer
+from rlhf.stages.trainer import PairStageTrainer
 from rlhf.stages.training import (
     precision,
     save_trained,
@@ -73,7 +72,7 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PreferenceTrainer(SharingPairs, StageTrainer, DPOTrainer):
+class PreferenceTrainer(PairStageTrainer, DPOTrainer):
     """TRL's trainer on ids that are tokenised already, each pair of a step counting the same."""
 
     def compute_loss(

@@ -29,8 +29,7 @@ from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.shares import SharingPairs
-from rlhf.stages.trainer import StageTrainer
+from rlhf.stages.trainer import PairStageTrainer
 from rlhf.stages.training import (
     precision,
     save_trained,
@@ -76,13 +75,14 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
             folder.record(base=start.facts(), data=records.files, records=records.notes)
             train(trainer, folder, config)
             folder.record(scores=_scale(trainer, tokenizer, head))
-            save_head(head, folder.head)
+            if folder.writes:
+                save_head(head, folder.head)
         save_trained(model, tokenizer, folder)
     write_run_report(config.out)
     return Path(config.out)
 
 
-class PairTrainer(SharingPairs, StageTrainer, RewardTrainer):
+class PairTrainer(PairStageTrainer, RewardTrainer):
     """TRL's trainer, with scores read by us and each pair counted once, ties as half."""
 
     def compute_loss(
@@ -113,7 +113,7 @@ class PairTrainer(SharingPairs, StageTrainer, RewardTrainer):
             metrics[name][-1:] = self._of_all(of_pairs.where(counts.chunk(2)[0], torch.nan))
         if return_outputs:
             return loss, {"logits": output.logits}
-        return self.of_step(loss, inputs, num_items_in_batch)
+        return self.of_step(cast("torch.Tensor", loss), inputs, num_items_in_batch)
 
     def leave_out(self, batch: dict[str, Any], first: int) -> None:
         """See :class:`rlhf.stages.shares.Sharing`."""

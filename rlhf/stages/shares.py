@@ -1,9 +1,7 @@
 """The rows of an optimizer step, shared out among processes and micro-batches."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
 from transformers import Trainer
 
 
@@ -38,25 +36,3 @@ class Sharing(Trainer):
             return 0
         rows: Any = self.train_dataset
         return -len(rows) % (self._train_batch_size * processes)
-
-
-class SharingPairs(Sharing):
-    """The same where the loss is a mean over pairs; a batch is the chosen, then the rejected."""
-
-    loss_is_scaled_for_ga = True
-
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:  # noqa: ANN401
-        """The micro-batches of one optimizer step, and its number of pairs over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        pairs = sum(len(batch["input_ids"]) // 2 for batch in batches)
-        return batches, pairs * self.accelerator.num_processes - self.num_filled
-
-    def of_step(self, mean: torch.Tensor, batch: Mapping[str, Any], count: Any) -> torch.Tensor:  # noqa: ANN401
-        """What the ``mean`` over a micro-batch contributes to that over the step's ``count`` pairs.
-
-        Gradients are averaged over processes afterwards, hence their number. Where nothing is
-        learnt there is no count.
-        """
-        if count is None:
-            return mean
-        return mean * (len(batch["input_ids"]) // 2 * self.accelerator.num_processes / count)

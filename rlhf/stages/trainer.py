@@ -50,6 +50,8 @@ class StageTrainer(Sharing):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._save(output_dir, state_dict)
             return
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_file(_on_cpu(_trained(self.network)), folder / _TRAINED)
@@ -79,6 +81,28 @@ class StageTrainer(Sharing):
 
     def create_model_card(self, *_: object, **__: object) -> None:
         """Nothing: a run writes one card, at its end."""
+
+
+class PairStageTrainer(StageTrainer):
+    """The same where the loss is a mean over pairs; a batch is the chosen, then the rejected."""
+
+    loss_is_scaled_for_ga = True
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:  # noqa: ANN401
+        """The micro-batches of one optimizer step, and its number of pairs over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        pairs = sum(len(batch["input_ids"]) // 2 for batch in batches)
+        return batches, pairs * self.accelerator.num_processes - self.num_filled
+
+    def of_step(self, mean: torch.Tensor, batch: Mapping[str, Any], count: Any) -> torch.Tensor:  # noqa: ANN401
+        """What the ``mean`` over a micro-batch contributes to that over the step's ``count`` pairs.
+
+        Gradients are averaged over processes afterwards, hence their number. Where nothing is
+        learnt there is no count.
+        """
+        if count is None:
+            return mean
+        return mean * (len(batch["input_ids"]) // 2 * self.accelerator.num_processes / count)
 
 
 class ByLength(Sampler[int]):
