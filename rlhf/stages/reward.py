@@ -1,6 +1,5 @@
 """The reward model: an adapter and an fp32 head that score higher what raters preferred."""
 
-import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -98,8 +97,9 @@ class PairTrainer(PairStageTrainer, RewardTrainer):
         # the mask, not the pad token, tells where a row ends: a pad token may be the end token
         rows = torch.arange(len(mask), device=mask.device)
         scores = tokens[rows, mask.sum(dim=1) - 1]
-        counts = (rows % (len(rows) // 2)) < inputs.get("num_pairs", len(rows))
+        counts = rows % (len(rows) // 2) < inputs.get("num_pairs", len(rows))
         output = SimpleNamespace(logits=torch.where(counts[:, None], scores, scores.detach()))
+        counts = counts.chunk(2)[0]
 
         def scored(**_: object) -> SimpleNamespace:
             return output
@@ -110,23 +110,18 @@ class PairTrainer(PairStageTrainer, RewardTrainer):
         # TRL averages over batches, of which the last is short, and counts a tie as wrong
         metrics = self._metrics["train" if self.network.training else "eval"]
         for name, of_pairs in (("accuracy", better), ("margin", chosen - rejected)):
-            metrics[name][-1:] = self._of_all(of_pairs.where(counts.chunk(2)[0], torch.nan))
+            of_all = self.accelerator.gather_for_metrics(of_pairs.where(counts, torch.nan))
+            found = cast("torch.Tensor", of_all)
+            metrics[name][-1:] = found[~found.isnan()].tolist()
         if return_outputs:
             return loss, {"logits": output.logits}
-        return self.of_step(cast("torch.Tensor", loss), inputs, num_items_in_batch)
+        left_out = nn.functional.logsigmoid(chosen - rejected - inputs.get("margin", 0.0))[~counts]
+        mean = cast("torch.Tensor", loss) + left_out.sum() / len(counts)
+        return self.of_step(mean, inputs, num_items_in_batch)
 
     def leave_out(self, batch: dict[str, Any], first: int) -> None:
         """See :class:`rlhf.stages.shares.Sharing`."""
         batch["num_pairs"] = first
-
-    def _of_all(self, of_pairs: torch.Tensor) -> list[float]:
-        """A number per pair that counts (NaN where none does), over all processes.
-
-        In training, accelerate would cut off the wrong ones: it looks at the batch fetched last.
-        """
-        training, all_of = self.network.training, self.accelerator
-        gathered = all_of.gather(of_pairs) if training else all_of.gather_for_metrics(of_pairs)
-        return [x for x in cast("torch.Tensor", gathered).tolist() if not math.isnan(x)]
 
 
 @contextmanager

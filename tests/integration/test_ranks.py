@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,6 +30,20 @@ STEPS = {
     "learning_rate": 0.5,
 }
 ALONE = {"per_device_train_batch_size": 8}
+PPO = {
+    "max_steps": -1,
+    "rollout_batch_size": 16,
+    "num_rollouts": 3,
+    "num_mini_batches": 2,
+    "num_ppo_epochs": 2,
+    "per_device_train_batch_size": 4,
+    "max_new_tokens": 12,
+    "value_warmup_steps": 1,
+    "kl_target": 0.5,
+    "kl_horizon": 100.0,
+    "value_learning_rate": 0.1,
+    "learning_rate": 0.1,
+}
 TOGETHER = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
@@ -46,13 +61,6 @@ def launch(name: str, jobs: list[Any], folder: Path) -> subprocess.CompletedProc
     )
 
 
-def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """How far apart two lots of tensors are, over their length."""
-    assert ours.keys() == theirs.keys()
-    a, b = (torch.cat([lot[name].flatten() for name in sorted(lot)]) for lot in (ours, theirs))
-    return float((a - b).norm() / b.norm())
-
-
 @pytest.fixture(scope="module")
 def trained(make_base, tmp_path_factory) -> Path:
     """A folder with ``alone/<stage>`` and ``together/<stage>``, and the gradients of both."""
@@ -64,39 +72,86 @@ def trained(make_base, tmp_path_factory) -> Path:
     sft.run(config(SFTConfig, root / "start", said, model=model, max_steps=1))
 
     def make(stage: str, where: str, **keys: Any) -> StageConfig:
-        start = {"model": model} if stage == "sft" else {"sft": str(root / "start")}
         data = said if stage == "sft" else pairs
-        made = config(CONFIG_OF[stage], root / where / stage, data, **STEPS, **start, **keys)
+        if stage != "ppo":
+            keys |= {"model": model} if stage == "sft" else {"sft": str(root / "start")}
+        made = config(CONFIG_OF[stage], root / where / stage, data, **{**STEPS, **keys})
         return replace(made, data=replace(made.data, eval_fraction=0.0))
+
+    def learn(where: str, **keys: Any) -> StageConfig:
+        parents = {"policy": str(root / "start"), "reward": str(root / "alone/reward")}
+        return make("ppo", where, **{**PPO, **parents, **keys})
 
     jobs = []
     for stage in ("sft", "reward", "dpo"):
         ranks.run(make(stage, "alone", **ALONE))
         jobs.append([stage, to_dict(make(stage, "together", **TOGETHER)), {}])
+    ranks.run(learn("alone"))
+    small = {"per_device_train_batch_size": 2}
+    broken = to_dict(learn("broken", **small, save_steps=4))
+    jobs += [
+        ["ppo", to_dict(learn("together", **small)), {}],
+        ["ppo", broken, {"fail_at": 6}],
+        ["ppo", broken, {"resume": True}],
+    ]
     done = launch("ddp", jobs, root)
     assert done.returncode == 0, done.stderr
     return root
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+STAGES = {"sft": 5, "reward": 5, "dpo": 5, "ppo": 12}
+"""And how many steps each takes."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_step_of_two_processes_is_that_of_one(stage: str, trained: Path):
     alone, together = trained / "alone" / stage, trained / "together" / stage
-    want = load_file(ranks.gradients(alone, 0))
-    steps = {name.split("/")[0] for name in want}
-    assert len(steps) == 5, "two epochs, the first one whole"
+    want = by_step(ranks.gradients(alone, 0))
+    assert len({step for step, _ in want}) == STAGES[stage]
     for rank in (0, 1):
-        found = load_file(ranks.gradients(together, rank))
-        for step in steps:
-            of_step = [{k: v for k, v in x.items() if k.startswith(step)} for x in (found, want)]
-            assert distance(*of_step) < 1e-5, (rank, step)
+        found = by_step(ranks.gradients(together, rank))
+        assert found.keys() == want.keys()
+        for step in want:
+            assert distance(found[step], want[step]) < 1e-5, (rank, step)
     assert distance(weights(together), weights(alone)) < 1e-5
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_report_what_one_reports(stage: str, trained: Path):
+    shown = re.compile("loss$|grad_norm|accuracy|margin|objective/|val/|loss/|response_length")
+    lines = [open_run(trained / x / stage).read_metrics() for x in ("alone", "together")]
+    for alone, together in zip(*lines, strict=True):
+        for name in alone:
+            if shown.match(name):
+                assert together[name] == pytest.approx(alone[name], rel=1e-3, abs=1e-5), name
+
+
+def test_ppo_on_two_processes_broken_off_and_resumed_is_bit_for_bit_the_whole(trained: Path):
+    whole, broken = trained / "together/ppo", trained / "broken/ppo"
+    assert open_run(broken).facts["resumed"] == ["checkpoint-4"]
+    ours, theirs = weights(broken), weights(whole)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def by_step(file: Path) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
+    """Gradients by step and role: a role that is small would not be seen beside a large one."""
+    found: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
+    for name, gradient in load_file(file).items():
+        step, _, parameter = name.partition("/")
+        role = "value" if "value" in parameter.split(".") + parameter.split("_") else "trained"
+        found.setdefault((step, role), {})[parameter] = gradient
+    return found
+
+
+def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    """How far apart two lots of tensors are, over their length."""
+    assert ours.keys() == theirs.keys()
+    a, b = (torch.cat([lot[name].flatten() for name in sorted(lot)]) for lot in (ours, theirs))
+    return float((a - b).norm() / b.norm())
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     folder = open_run(run)
-    head = [folder.head] if folder.head.exists() else []
-    return {
-        k: v
-        for f in [*folder.adapter.glob("*.safetensors"), *head]
-        for k, v in load_file(f).items()
-    }
+    files = [*folder.adapter.glob("*.safetensors")] + [folder.head] * folder.head.exists()
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
