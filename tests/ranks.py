@@ -2,7 +2,7 @@
 
 JOBS is a JSON file of ``[[stage, config, {"fail_at": STEP, "only": RANK, "resume": BOOL}], ...]``,
 which are run one after the other, so that the libraries are imported once. Beside each run lies
-what its gradients were at every step, as ``<out>.<rank>.gradients``.
+what its gradients were at every step, as ``<out>.<rank>.gradients``, or why it was refused.
 """
 
 import importlib
@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from rlhf.config import CONFIG_OF, StageConfig, build
+from rlhf.errors import ConfigError
+from rlhf.model.shards import whole
 
 
 class FailError(RuntimeError):
@@ -39,7 +43,8 @@ class Watcher(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, *, model, **kwargs):  # noqa: ARG002
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
-                self.seen[f"{state.global_step}/{name}"] = parameter.grad.detach().clone()
+                whole_gradient = whole({"": parameter.grad})[""].clone()
+                self.seen[f"{state.global_step}/{name}"] = whole_gradient
 
 
 @contextmanager
@@ -72,8 +77,21 @@ def gradients(out: str | Path, rank: int | None = None) -> Path:
     return Path(f"{out}.{os.environ.get('RANK', 0) if rank is None else rank}.gradients")
 
 
+def shard_on_cpus() -> None:
+    """Let FSDP be what was asked for on a CPU too, where accelerate passes it over for DDP."""
+    make = AcceleratorState.__init__
+
+    def with_fsdp(self, *args, fsdp_plugin=None, **kwargs):
+        make(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+
+    AcceleratorState.__init__ = with_fsdp
+
+
 def main() -> None:
     """Run the jobs; one that fails on every rank is followed by the next."""
+    shard_on_cpus()
     for stage, config, how in json.loads(Path(sys.argv[1]).read_text()):
         only = how.pop("only", None)
         if only not in (None, int(os.environ["RANK"])):
@@ -83,6 +101,8 @@ def main() -> None:
         except FailError:
             if only is not None:
                 raise
+        except ConfigError as error:
+            Path(f"{config['out']}.refused").write_text(str(error))
 
 
 if __name__ == "__main__":

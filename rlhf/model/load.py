@@ -125,6 +125,11 @@ def differentiable(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def quantized(model: torch.nn.Module) -> bool:
+    """Whether some layer is stored in 4 or 8 bits."""
+    return any(isinstance(layer, (Linear4bit, Linear8bitLt)) for layer in model.modules())
+
+
 def computes_in_fp32(model: torch.nn.Module) -> bool:
     """Whether products are taken in fp32, so that no kernel's rounding shows."""
     layers = list(model.modules())

@@ -24,6 +24,7 @@ from rlhf.model.adapters import refuse, trains_with_dropout, unrounded
 from rlhf.model.bases import Actor, InMemory
 from rlhf.model.heads import ScoreHead, attach_score_head, save_head
 from rlhf.model.scorer import Scorer
+from rlhf.model.shards import is_sharded
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
@@ -73,9 +74,9 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
                 )
             folder.record(base=start.facts(), data=records.files, records=records.notes)
             train(trainer, folder, config)
-            folder.record(scores=_scale(trainer, tokenizer, head))
-            if folder.writes:
-                save_head(head, folder.head)
+            if not is_sharded(model):
+                folder.record(scores=_scale(trainer, tokenizer, head))
+            save_head(head, folder.head, writes=folder.writes)
         save_trained(model, tokenizer, folder)
     write_run_report(config.out)
     return Path(config.out)

@@ -21,7 +21,8 @@ class Sharing(Trainer):
             left_out = min(max(self.num_filled - behind, 0), size)
             self.leave_out(batches[-1], size - left_out)
             # what accelerate cuts off metrics would be of a batch that is not the last one fetched
-            self.accelerator.gradient_state.active_dataloader.remainder = 0
+            loader: Any = self.accelerator.gradient_state.active_dataloader
+            loader.remainder = 0
             count = self._get_num_items_in_batch(batches, device)
         return batches, count
 

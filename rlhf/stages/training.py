@@ -4,11 +4,12 @@ import difflib
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import torch
 from peft import PeftModel
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -29,7 +30,8 @@ from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
-from rlhf.model.load import compute_dtype
+from rlhf.model.load import compute_dtype, quantized
+from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
 from rlhf.runs import Run
 from rlhf.stages.progress import Progress
@@ -117,6 +119,11 @@ def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
     trainer.add_callback(Progress(run))
     if config.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+    if trainer.is_fsdp_enabled and quantized(cast("nn.Module", trainer.model)):
+        raise ConfigError(
+            "FSDP would not shard a quantised base; set model.tuning: lora and quantization: none, "
+            "or launch with configs/accelerate/ddp.yaml"
+        )
     assert trainer.accelerator.num_processes == processes.count(), "they would train alone"
     if processes.count() > 1:
         # the same dropout on every process would be less of it
@@ -130,14 +137,15 @@ def save_trained(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, run: Run
 ) -> None:
     """Write what later stages load: the adapter or the whole model, and the tokenizer."""
-    if not run.writes:
-        return
     if isinstance(model, PeftModel):
-        save_adapter(model, run.adapter)
+        save_adapter(model, run.adapter, writes=run.writes)
     else:
         model.config.use_cache = True  # the Trainer switched it off for itself
-        model.save_pretrained(run.model)
-    tokenizer.save_pretrained(str(run.tokenizer))
+        state = whole(model.state_dict()) if is_sharded(model) else None
+        if run.writes:
+            model.save_pretrained(run.model, state_dict=state)
+    if run.writes:
+        tokenizer.save_pretrained(str(run.tokenizer))
 
 
 def _check_trackers(names: Sequence[str]) -> None:

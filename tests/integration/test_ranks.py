@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ STEPS = {
     "trainer": {"optim": "sgd"},
     "learning_rate": 0.5,
 }
-ALONE = {"per_device_train_batch_size": 8}
 PPO = {
     "max_steps": -1,
     "rollout_batch_size": 16,
@@ -44,13 +44,66 @@ PPO = {
     "value_learning_rate": 0.1,
     "learning_rate": 0.1,
 }
-TOGETHER = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+HALVED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
-def launch(name: str, jobs: list[Any], folder: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def make(make_base, tmp_path_factory) -> Callable[..., StageConfig]:
+    """``make("dpo", "ddp")``: a config that writes to ``ddp/dpo``; what it needs is there."""
+    root = tmp_path_factory.mktemp("ranks")
+    # 21 rows are two steps of 8 and one of 5, of which the second process has 2
+    said = tiny.write_demonstrations(root / "demonstrations.jsonl", 21)
+    pairs = tiny.write_preferences(root / "preferences.jsonl", 21)
+    model = LORA | {"base": str(make_base())}
+    sft.run(config(SFTConfig, root / "start", said, model=model, max_steps=1))
+
+    def made(stage: str, where: str, **keys: Any) -> StageConfig:
+        out, data = root / where / stage, said if stage == "sft" else pairs
+        start = {"model": model} if stage == "sft" else {"sft": str(root / "start")}
+        if stage == "ppo":
+            start = {"policy": str(root / "start"), "reward": str(root / "alone/reward")} | PPO
+        one = config(CONFIG_OF[stage], out, data, **{**STEPS, **start, **keys})
+        return replace(one, data=replace(one.data, eval_fraction=0.0))
+
+    for stage in ("sft", "reward", "dpo"):
+        ranks.run(made(stage, "alone", per_device_train_batch_size=8))
+    ranks.run(made("ppo", "alone"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def ddp(make: Callable[..., StageConfig]) -> Path:
+    """The folder of what was trained alone and, in ``ddp``, by two processes."""
+    jobs = [[stage, make(stage, "ddp", **HALVED), {}] for stage in ("sft", "reward", "dpo")]
+    broken = make("ppo", "broken", per_device_train_batch_size=2, save_steps=4)
+    jobs += [
+        ["ppo", make("ppo", "ddp", per_device_train_batch_size=2), {}],
+        ["ppo", broken, {"fail_at": 6}],
+        ["ppo", broken, {"resume": True}],
+    ]
+    done = launch("ddp", jobs)
+    assert done.returncode == 0, done.stderr
+    return Path(broken.out).parents[1]
+
+
+@pytest.fixture(scope="module")
+def fsdp2(make: Callable[..., StageConfig]) -> subprocess.CompletedProcess[str]:
+    """The same in ``fsdp2``, by two processes with half of the model each; the second one dies."""
+    jobs = [[stage, make(stage, "fsdp2", **HALVED), {}] for stage in ("reward", "dpo")]
+    broken = make("sft", "fsdp2", **HALVED, save_steps=2)
+    jobs += [
+        ["sft", broken, {"fail_at": 4}],
+        ["sft", broken, {"resume": True}],
+        ["ppo", make("ppo", "refused", per_device_train_batch_size=2), {}],
+        ["sft", make("sft", "dead", **HALVED), {"fail_at": 3, "only": 1}],
+    ]
+    return launch("fsdp2", jobs)
+
+
+def launch(name: str, jobs: list[Any]) -> subprocess.CompletedProcess[str]:
     """Two processes that run ``jobs`` under ``configs/accelerate/<name>.yaml``."""
-    file = folder / "jobs.json"
-    file.write_text(json.dumps(jobs))
+    file = Path(jobs[0][1].out).parents[1] / f"{name}.json"
+    file.write_text(json.dumps([[stage, to_dict(made), how] for stage, made, how in jobs]))
     accelerate = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.accelerate_cli"]
     how = ["launch", "--config_file", str(ROOT / "configs/accelerate" / f"{name}.yaml")]
     return subprocess.run(
@@ -61,77 +114,60 @@ def launch(name: str, jobs: list[Any], folder: Path) -> subprocess.CompletedProc
     )
 
 
-@pytest.fixture(scope="module")
-def trained(make_base, tmp_path_factory) -> Path:
-    """A folder with ``alone/<stage>`` and ``together/<stage>``, and the gradients of both."""
-    root = tmp_path_factory.mktemp("ranks")
-    # 21 rows are two steps of 8 and one of 5, of which the second process has 2
-    said = tiny.write_demonstrations(root / "demonstrations.jsonl", 21)
-    pairs = tiny.write_preferences(root / "preferences.jsonl", 21)
-    model = LORA | {"base": str(make_base())}
-    sft.run(config(SFTConfig, root / "start", said, model=model, max_steps=1))
-
-    def make(stage: str, where: str, **keys: Any) -> StageConfig:
-        data = said if stage == "sft" else pairs
-        if stage != "ppo":
-            keys |= {"model": model} if stage == "sft" else {"sft": str(root / "start")}
-        made = config(CONFIG_OF[stage], root / where / stage, data, **{**STEPS, **keys})
-        return replace(made, data=replace(made.data, eval_fraction=0.0))
-
-    def learn(where: str, **keys: Any) -> StageConfig:
-        parents = {"policy": str(root / "start"), "reward": str(root / "alone/reward")}
-        return make("ppo", where, **{**PPO, **parents, **keys})
-
-    jobs = []
-    for stage in ("sft", "reward", "dpo"):
-        ranks.run(make(stage, "alone", **ALONE))
-        jobs.append([stage, to_dict(make(stage, "together", **TOGETHER)), {}])
-    ranks.run(learn("alone"))
-    small = {"per_device_train_batch_size": 2}
-    broken = to_dict(learn("broken", **small, save_steps=4))
-    jobs += [
-        ["ppo", to_dict(learn("together", **small)), {}],
-        ["ppo", broken, {"fail_at": 6}],
-        ["ppo", broken, {"resume": True}],
-    ]
-    done = launch("ddp", jobs, root)
-    assert done.returncode == 0, done.stderr
-    return root
-
-
 STAGES = {"sft": 5, "reward": 5, "dpo": 5, "ppo": 12}
 """And how many steps each takes."""
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_step_of_two_processes_is_that_of_one(stage: str, trained: Path):
-    alone, together = trained / "alone" / stage, trained / "together" / stage
+def test_every_step_of_two_processes_is_that_of_one(stage: str, ddp: Path):
+    same_training(ddp / "ddp" / stage, ddp / "alone" / stage)
+
+
+@pytest.mark.usefixtures("fsdp2")
+@pytest.mark.parametrize("stage", ["reward", "dpo", "sft"])
+def test_two_processes_with_half_of_the_model_each_take_the_steps_of_one(stage: str, ddp: Path):
+    same_training(ddp / "fsdp2" / stage, ddp / "alone" / stage)
+
+
+def same_training(together: Path, alone: Path) -> None:
     want = by_step(ranks.gradients(alone, 0))
-    assert len({step for step, _ in want}) == STAGES[stage]
+    assert len({step for step, _ in want}) == STAGES[alone.name]
     for rank in (0, 1):
         found = by_step(ranks.gradients(together, rank))
-        assert found.keys() == want.keys()
-        for step in want:
+        if open_run(together).facts.get("resumed") is None:
+            assert found.keys() == want.keys()
+        for step in found:
             assert distance(found[step], want[step]) < 1e-5, (rank, step)
     assert distance(weights(together), weights(alone)) < 1e-5
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_report_what_one_reports(stage: str, trained: Path):
+def test_two_processes_report_what_one_reports(stage: str, ddp: Path):
     shown = re.compile("loss$|grad_norm|accuracy|margin|objective/|val/|loss/|response_length")
-    lines = [open_run(trained / x / stage).read_metrics() for x in ("alone", "together")]
+    lines = [open_run(ddp / x / stage).read_metrics() for x in ("alone", "ddp")]
     for alone, together in zip(*lines, strict=True):
         for name in alone:
             if shown.match(name):
                 assert together[name] == pytest.approx(alone[name], rel=1e-3, abs=1e-5), name
 
 
-def test_ppo_on_two_processes_broken_off_and_resumed_is_bit_for_bit_the_whole(trained: Path):
-    whole, broken = trained / "together/ppo", trained / "broken/ppo"
-    assert open_run(broken).facts["resumed"] == ["checkpoint-4"]
-    ours, theirs = weights(broken), weights(whole)
+def test_ppo_on_two_processes_broken_off_and_resumed_is_bit_for_bit_the_whole(ddp: Path):
+    assert open_run(ddp / "broken/ppo").facts["resumed"] == ["checkpoint-4"]
+    ours, theirs = weights(ddp / "broken/ppo"), weights(ddp / "ddp/ppo")
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_where_one_process_fails_the_launch_fails_and_no_run_is_finished(fsdp2, ddp: Path):
+    assert fsdp2.returncode != 0
+    assert "FailError" in fsdp2.stderr
+    assert not (ddp / "dead/sft").exists()
+
+
+@pytest.mark.usefixtures("fsdp2")
+def test_ppo_on_a_sharded_model_is_refused_in_one_sentence(ddp: Path):
+    assert not (ddp / "refused/ppo").exists()
+    assert "launch it with configs/accelerate/ddp.yaml" in (ddp / "refused/ppo.refused").read_text()
 
 
 def by_step(file: Path) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
@@ -139,7 +175,7 @@ def by_step(file: Path) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
     found: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
     for name, gradient in load_file(file).items():
         step, _, parameter = name.partition("/")
-        role = "value" if "value" in parameter.split(".") + parameter.split("_") else "trained"
+        role = "value" if "value" in re.split("[._]", parameter) else "trained"
         found.setdefault((step, role), {})[parameter] = gradient
     return found
 
