@@ -1,8 +1,9 @@
 """Stages in one of several processes: ``accelerate launch … -m tests.ranks JOBS``.
 
-JOBS is a JSON file of ``[[stage, config, {"fail_at": STEP, "only": RANK, "resume": BOOL}], ...]``,
-which are run one after the other, so that the libraries are imported once. Beside each run lies
-what its gradients were at every step, as ``<out>.<rank>.gradients``, or why it was refused.
+JOBS is a JSON file of ``[[stage, config, how], ...]``, with ``how`` among ``{"resume": BOOL,
+"fail_at": STEP, "only": RANK, "other_start": RANK}``. They are run one after the other, so that the
+libraries are imported once. Beside each run lies what its gradients were at every step, as
+``<out>.<rank>.gradients``, or why it was refused.
 """
 
 import importlib
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
@@ -22,7 +24,8 @@ from transformers.trainer_callback import CallbackHandler
 
 from rlhf.config import CONFIG_OF, StageConfig, build
 from rlhf.errors import ConfigError
-from rlhf.model.shards import whole
+from rlhf.model.shards import is_sharded, whole
+from rlhf.stages import ppo
 
 
 class FailError(RuntimeError):
@@ -35,6 +38,10 @@ class Watcher(TrainerCallback):
     def __init__(self, fail_at: int | None = None) -> None:
         self.fail_at = fail_at
         self.seen: dict[str, Any] = {}
+        self.facts: dict[str, str] = {}
+
+    def on_train_begin(self, args, state, control, *, model, **kwargs):  # noqa: ARG002
+        self.facts = {"sharded": str(is_sharded(model)), "seed": str(torch.initial_seed())}
 
     def on_step_begin(self, args, state, control, **kwargs):  # noqa: ARG002 - their names
         if state.global_step == self.fail_at:
@@ -69,7 +76,7 @@ def run(config: StageConfig, *, resume: bool = False, fail_at: int | None = None
     watcher = Watcher(fail_at)
     with watched(watcher):
         importlib.import_module(f"rlhf.stages.{stage}").run(config, resume=resume)
-    save_file(watcher.seen, gradients(config.out))
+    save_file(watcher.seen, gradients(config.out), watcher.facts)
 
 
 def gradients(out: str | Path, rank: int | None = None) -> Path:
@@ -89,6 +96,26 @@ def shard_on_cpus() -> None:
     AcceleratorState.__init__ = with_fsdp
 
 
+@contextmanager
+def another_start(rank: int | None) -> Generator[None]:
+    """The process of this ``rank`` loads another policy for PPO than the others do."""
+    load = ppo.load_start
+
+    def shaken(start, *args):
+        model, tokenizer = load(start, *args)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data += 1.0
+        return model, tokenizer
+
+    if rank == int(os.environ["RANK"]):
+        ppo.load_start = shaken
+    try:
+        yield
+    finally:
+        ppo.load_start = load
+
+
 def main() -> None:
     """Run the jobs; one that fails on every rank is followed by the next."""
     shard_on_cpus()
@@ -97,7 +124,8 @@ def main() -> None:
         if only not in (None, int(os.environ["RANK"])):
             how.pop("fail_at")
         try:
-            run(build(CONFIG_OF[stage], config), **how)
+            with another_start(how.pop("other_start", None)):
+                run(build(CONFIG_OF[stage], config), **how)
         except FailError:
             if only is not None:
                 raise

@@ -86,9 +86,22 @@ def training_arguments(
     }
     extra = _validated(kind, config.trainer, ours.keys())
     try:
-        return kind(**ours, **extra)
+        made = kind(**ours, **extra)
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    drive_one_gpu(made)
+    return made
+
+
+def drive_one_gpu(arguments: TrainingArguments) -> None:
+    """Keep the Trainer from spreading one process over all GPUs, which adapters do not survive."""
+    if arguments.n_gpu > 1:
+        log.warning(
+            "one of %d GPUs is used; `accelerate launch --config_file configs/accelerate/ddp.yaml "
+            "-m rlhf …` uses them all",
+            arguments.n_gpu,
+        )
+        cast("Any", arguments)._n_gpu = 1
 
 
 def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> DataConfig:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rlhf.config import CONFIG_OF, SFTConfig, StageConfig, to_dict
@@ -41,6 +42,8 @@ PPO = {
     "value_warmup_steps": 1,
     "kl_target": 0.5,
     "kl_horizon": 100.0,
+    # passed in the third step of the second rollout, by what both processes see together
+    "stop_kl": 0.003,
     "value_learning_rate": 0.1,
     "learning_rate": 0.1,
 }
@@ -77,7 +80,7 @@ def ddp(make: Callable[..., StageConfig]) -> Path:
     jobs = [[stage, make(stage, "ddp", **HALVED), {}] for stage in ("sft", "reward", "dpo")]
     broken = make("ppo", "broken", per_device_train_batch_size=2, save_steps=4)
     jobs += [
-        ["ppo", make("ppo", "ddp", per_device_train_batch_size=2), {}],
+        ["ppo", make("ppo", "ddp", per_device_train_batch_size=2), {"other_start": 1}],
         ["ppo", broken, {"fail_at": 6}],
         ["ppo", broken, {"resume": True}],
     ]
@@ -129,6 +132,22 @@ def test_two_processes_with_half_of_the_model_each_take_the_steps_of_one(stage: 
     same_training(ddp / "fsdp2" / stage, ddp / "alone" / stage)
 
 
+def facts(gradients: Path) -> dict[str, str]:
+    with safe_open(gradients, "pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.usefixtures("fsdp2")
+def test_a_model_is_held_in_parts_where_it_was_asked_for(ddp: Path):
+    for where, sharded in (("alone", "False"), ("ddp", "False"), ("fsdp2", "True")):
+        assert facts(ranks.gradients(ddp / where / "dpo", 0))["sharded"] == sharded
+
+
+def test_dropout_is_another_one_in_every_process(ddp: Path):
+    seeds = {facts(ranks.gradients(ddp / "ddp" / "sft", rank))["seed"] for rank in (0, 1)}
+    assert len(seeds) == 2
+
+
 def same_training(together: Path, alone: Path) -> None:
     want = by_step(ranks.gradients(alone, 0))
     assert len({step for step, _ in want}) == STAGES[alone.name]
@@ -139,6 +158,13 @@ def same_training(together: Path, alone: Path) -> None:
         for step in found:
             assert distance(found[step], want[step]) < 1e-5, (rank, step)
     assert distance(weights(together), weights(alone)) < 1e-5
+
+
+def test_the_policy_rests_once_both_processes_together_have_gone_too_far(ddp: Path):
+    taught = {int(step) for step, role in by_step(ranks.gradients(ddp / "ddp/ppo", 0))
+              if role == "trained"}  # fmt: skip
+    # the value alone learns in the first rollout, and in the last step of the second
+    assert taught == {4, 5, 6, 8, 9, 10, 11}
 
 
 @pytest.mark.parametrize("stage", STAGES)
