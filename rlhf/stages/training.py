@@ -30,7 +30,7 @@ from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
 from rlhf.model.load import compute_dtype, quantized
-from rlhf.model.shards import whole
+from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
 from rlhf.runs import Run
 from rlhf.stages.progress import Progress
@@ -156,7 +156,11 @@ def save_trained(
         save_adapter(model, run.adapter, writes=run.writes)
     else:
         model.config.use_cache = True  # the Trainer switched it off for itself
-        state = {name: tensor.to(dtype) for name, tensor in whole(model.state_dict()).items()}
+        state = None
+        if is_sharded(model):
+            state = {name: tensor.to(dtype) for name, tensor in whole(model.state_dict()).items()}
+        elif dtype is not None:
+            model.to(dtype)  # pyright: ignore[reportArgumentType] - Transformers hides the overload
         if run.writes:
             model.save_pretrained(run.model, state_dict=state)
     if run.writes:
