@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -235,3 +236,26 @@ def test_the_manual_lists_every_key_with_its_default_and_its_docstring():
     assert max(map(len, text.splitlines())) <= 92
     for key in to_dict(build(PPOConfig, PPO)):
         assert f"  {key}: " in text
+
+
+LAUNCHES = {"ddp": "multi_gpu", "fsdp2": "use_fsdp", "deepspeed": "use_deepspeed"}
+
+
+def test_every_launch_config_is_one_that_is_known():
+    found = (ROOT / "configs/accelerate").glob("*.yaml")
+    assert {path.stem for path in found} == LAUNCHES.keys()
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_accelerate_understands_every_launch_config(name: str):
+    path = ROOT / f"configs/accelerate/{name}.yaml"
+    assert path.read_text().startswith("#")
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "-m", "rlhf"])
+    known = vars(arguments).keys()
+    resolved, config, _ = _validate_launch_command(arguments)
+    assert config is not None
+    for keys in (config.fsdp_config, config.deepspeed_config):
+        assert keys.keys() <= known
+    assert [kind for kind in LAUNCHES.values() if getattr(resolved, kind)] == [LAUNCHES[name]]
+    assert resolved.num_processes == 2
+    assert resolved.mixed_precision == "no"
