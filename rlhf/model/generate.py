@@ -1,5 +1,6 @@
 """Sampling tokens from whichever adapter is active."""
 
+import random
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,9 +10,10 @@ from itertools import groupby
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float, Int
 from peft import PeftModel, PeftType
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
 
 from rlhf.chat import stop_token_ids
@@ -28,6 +30,10 @@ class Sampling:
     max_new_tokens: int = 128
     temperature: float = 1.0
     seed: int | None = None
+    """The noise of each response follows from it and the response's number alone, whoever shares
+    its batch; None takes it from torch's generator."""
+    first: int = 0
+    """Number of the first response, where others draw those before it."""
     batch_size: int = 64
 
 
@@ -48,76 +54,77 @@ def sample_ids(
 ) -> list[list[int]]:
     """One response per prompt as token ids, each cut after its first stop token.
 
-    A response without a stop token was cut off at ``max_new_tokens``. Prompts of similar length
-    share a batch; the order of the result is that of ``prompts``. ``on_progress`` is told how many
-    responses have just been finished. With a seed the global generators are left as they were.
+    A response without a stop token was cut off at ``max_new_tokens``. Nothing but the temperature
+    shapes the distribution (no top-k, no top-p, no penalties), so that what is sampled from is what
+    :func:`rlhf.model.scoring.logprobs` computes. Prompts of similar length share a batch; the order
+    of the result is that of ``prompts``. ``on_progress`` is told how many responses have just been
+    finished.
     """
     responses: list[list[int]] = [[] for _ in prompts]
-    seeded = [] if sampling.seed is None else _devices()
+    chances = noise(len(prompts), sampling)
+    stops = stop_token_ids(tokenizer)
     training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=seeded, enabled=sampling.seed is not None):
-            if sampling.seed is not None:
-                torch.manual_seed(sampling.seed)
-            for chunk in _batches(model, prompts, sampling.batch_size):
-                drawn = generate(
-                    model,
-                    tokenizer,
-                    [prompts[i] for i in chunk],
-                    sampling,
-                    None if watch is None else partial(_watched, watch, chunk),
-                )
-                for i, ids in zip(chunk, drawn, strict=True):
-                    responses[i] = ids
-                if on_progress is not None:
-                    on_progress(len(chunk))
+        for chunk in _batches(model, prompts, sampling.batch_size):
+            ids, mask = _padded([prompts[i] for i in chunk], tokenizer, model.device)
+            batch = _Batch(ids, mask, chances[chunk].to(model.device), tuple(stops))
+            if learns_prompt(model):
+                drawn = _drawn_behind_prefix(model, batch, sampling)
+            else:
+                told = None if watch is None else partial(_watched, watch, chunk)
+                drawn = _drawn(model, batch, sampling, told)
+            for i, row in zip(chunk, drawn.tolist(), strict=True):
+                responses[i] = _cut(row, stops)
+            if on_progress is not None:
+                on_progress(len(chunk))
     finally:
         model.train(training)
     return responses
 
 
-def generate(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    watch: Watch | None = None,
-) -> list[list[int]]:
-    """One batch of responses, prompts padded on the left.
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Prompts that are answered together, padded on the left."""
 
-    Nothing but the temperature shapes the distribution (no top-k, no top-p, no penalties), so that
-    what is sampled from is what :func:`rlhf.model.scoring.logprobs` computes.
-    """
+    ids: Tensor
+    mask: Tensor
+    noise: Tensor
+    """(batch, max_new_tokens), from 0 to 1."""
+    stops: tuple[int, ...]
+
+
+def noise(num: int, sampling: Sampling) -> Tensor:
+    """(num, max_new_tokens) numbers from 0 to 1, a row for each response."""
+    length, seed = sampling.max_new_tokens, sampling.seed
+    if seed is None:
+        return torch.rand(num, length, dtype=torch.float64)
+    rows = [random.Random(f"{seed} {sampling.first + i}") for i in range(num)]
+    return torch.tensor([[r.random() for _ in range(length)] for r in rows], dtype=torch.float64)
+
+
+def _padded(
+    prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerFast, device: torch.device
+) -> tuple[Tensor, Tensor]:
     width = max(map(len, prompts))
-    pad, device = tokenizer.pad_token_id, model.device
+    pad = cast("int", tokenizer.pad_token_id)
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
     lengths = torch.tensor([len(p) for p in prompts], device=device)
-    mask = torch.arange(width, device=device)[None] >= width - lengths[:, None]
-    stops = stop_token_ids(tokenizer)
-    if learns_prompt(model):
-        drawn = _drawn_behind_prefix(model, ids, mask, stops, cast("int", pad), sampling)
-    else:
-        drawn = _drawn(model, ids, mask, stops, sampling, watch)
-    return [_cut(row, stops) for row in drawn.tolist()]
+    return ids, torch.arange(width, device=device)[None] >= width - lengths[:, None]
 
 
 def _drawn(
-    model: PreTrainedModel | PeftModel,
-    ids: Tensor,
-    mask: Tensor,
-    stops: Sequence[int],
-    sampling: Sampling,
-    watch: Watch | None,
+    model: PreTrainedModel | PeftModel, batch: _Batch, sampling: Sampling, watch: Watch | None
 ) -> Tensor:
     """(batch, new): the tokens drawn; what follows a stop token means nothing.
 
     Rows that have ended leave the batch, so that nobody waits for the longest.
     """
-    drawn = ids.new_zeros(len(ids), sampling.max_new_tokens)
+    ids, mask, noise = batch.ids, batch.mask, batch.noise
+    drawn = ids.new_zeros(noise.shape)
     cache = DynamicCache(config=cast("PreTrainedModel", model).config)
     forward = trunk(model)
-    ends = torch.tensor(stops, device=ids.device)
+    ends = torch.tensor(batch.stops, device=ids.device)
     rows = torch.arange(len(ids), device=ids.device)
     going = torch.ones_like(rows, dtype=torch.bool)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -130,7 +137,7 @@ def _drawn(
             use_cache=True,
         ).last_hidden_state[:, -1]
         logits = next_logits(model, states)
-        tokens = draw(logits, sampling.temperature)
+        tokens = draw(logits, sampling.temperature, noise[rows, step])
         drawn[rows, step] = tokens
         if watch is not None:
             watch(rows.tolist(), step, states, logits, tokens)
@@ -153,40 +160,46 @@ def _watched(watch: Watch, chunk: Sequence[int], rows: Sequence[int], *seen: Any
     watch([chunk[row] for row in rows], *seen)
 
 
-def draw(logits: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
-    """(batch,): a token for each row of (batch, vocab)."""
+def draw(
+    logits: Float[Tensor, "batch vocab"], temperature: float, noise: Float[Tensor, " batch"]
+) -> Int[Tensor, " batch"]:
+    """The token at which each row's cumulative probability passes its ``noise``, from 0 to 1."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    likely = (logits / temperature).softmax(dim=-1)
-    return likely.multinomial(1, generator=generator)[:, 0]
+    # in fp32 a sum over a large vocabulary would lose its tail
+    passed = (logits / temperature).softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    at = noise.double()[:, None] * passed[:, -1:]
+    return torch.searchsorted(passed, at, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+
+
+class _Drawn(LogitsProcessor):
+    """Leaves HF's ``generate`` no choice but the token that :func:`draw` takes."""
+
+    def __init__(self, noise: Tensor, temperature: float) -> None:
+        self._noise, self._temperature = iter(noise.unbind(dim=1)), temperature
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+        tokens = draw(scores.float(), self._temperature, next(self._noise))
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
 
 
 def _drawn_behind_prefix(
-    model: PreTrainedModel | PeftModel,
-    ids: Tensor,
-    mask: Tensor,
-    stops: Sequence[int],
-    pad: int,
-    sampling: Sampling,
+    model: PreTrainedModel | PeftModel, batch: _Batch, sampling: Sampling
 ) -> Tensor:
     """The same where PEFT puts what it has learned in front, which only its ``generate`` does."""
-    shape: dict[str, Any] = (
-        {"do_sample": True, "temperature": sampling.temperature, "top_k": 0}
-        if sampling.temperature > 0
-        else {"do_sample": False}
-    )
     with _quiet() if _ignores_positions(model) else nullcontext():
         output = cast("Any", model).generate(
-            input_ids=ids,
-            attention_mask=mask.long(),
+            input_ids=batch.ids,
+            attention_mask=batch.mask.long(),
             max_new_tokens=sampling.max_new_tokens,
-            pad_token_id=pad,
-            eos_token_id=list(stops),
+            pad_token_id=batch.stops[0],
+            eos_token_id=list(batch.stops),
             use_cache=True,
-            **shape,
+            do_sample=False,
+            logits_processor=[_Drawn(batch.noise, sampling.temperature)],
         )
     assert isinstance(output, Tensor)
-    return output[:, ids.shape[1] :]
+    return output[:, batch.ids.shape[1] :]
 
 
 def _batches(
@@ -223,7 +236,3 @@ def _cut(ids: list[int], stops: Iterable[int]) -> list[int]:
     ends = set(stops)
     end = next((i for i, token in enumerate(ids) if token in ends), len(ids) - 1)
     return ids[: end + 1]
-
-
-def _devices() -> list[int]:
-    return [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -10,7 +10,7 @@ from rlhf.chat import decode_response, encode_prompt, encode_response, stop_toke
 from rlhf.config import ModelConfig
 from rlhf.errors import ModelError
 from rlhf.model.bases import Actor, Bases
-from rlhf.model.generate import Sampling, draw, sample_ids
+from rlhf.model.generate import Sampling, draw, noise, sample_ids
 from rlhf.model.scoring import response_logits
 from rlhf.model.start import Start
 from rlhf.records import Message, Prompt
@@ -191,14 +191,13 @@ def _stream(actor: Actor, prompt: Sequence[int], sampling: Sampling) -> Iterator
     stops = set(stop_token_ids(actor.tokenizer))
     cache = DynamicCache()
     fresh, response = list(prompt), list[int]()
-    generator = None
-    if sampling.seed is not None:
-        generator = torch.Generator(actor.model.device).manual_seed(sampling.seed)
-    while len(response) < sampling.max_new_tokens:
+    for chance in noise(1, sampling).to(actor.model.device)[0]:
         with actor.acting() as model:
             ids = torch.tensor([fresh], device=model.device)
             logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0, -1]
-        token = int(draw(logits[None].float(), sampling.temperature, generator))
+        token = int(
+            draw(logits[None].float(), sampling.temperature, chance[None].to(logits.device))
+        )
         if token in stops:
             break
         response.append(token)

@@ -106,15 +106,24 @@ class Collector:
     units: ScoreUnits
 
     @torch.no_grad()
-    def collect(self, rows: Sequence[Row], *, seed: int | None = None) -> tuple[Rollout, Metrics]:
+    def collect(
+        self, rows: Sequence[Row], first: int, *, evaluates: bool = False
+    ) -> tuple[Rollout, Metrics]:
         """One response per row, and what it is like on average.
 
-        With a ``seed`` (evaluation) no generator is advanced and no units are fitted.
+        ``first`` is the number of the first response in the run, which with the seed tells its
+        noise. An evaluation has noise of its own and fits no units.
         """
         clock = time.perf_counter()
         args = self.args
         prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in rows]
-        sampling = Sampling(args.max_new_tokens, args.temperature, seed, args.rollout_batch_size)
+        sampling = Sampling(
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            seed=args.seed + evaluates,
+            first=first,
+            batch_size=args.rollout_batch_size,
+        )
         account = None
         if self.sampler_is_exact:
             head = None if self.value_is_own else self.value_head
@@ -133,7 +142,7 @@ class Collector:
         said |= account.of(batch) if account else self._ask_policy(batch)
         columns = [self._score(part, said, rows, responses) for part in self.rewards.parts]
         raw = self.rewards.combine(columns)
-        if args.score_norm == "frozen" and self.units.mean is None and seed is None:
+        if args.score_norm == "frozen" and self.units.mean is None and not evaluates:
             self.units.fit(raw)
             if self.value_is_own and self.rewards.adapters:  # then it is a copy of the reward
                 self.units.move(self.value_head)

@@ -130,7 +130,8 @@ class PPOTrainer(_BaseTrainer):
         """Collect, learn, forget: the pieces of every optimizer step that is still to come."""
         args = self.ppo
         for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
-            rollout, metrics = self.collector.collect(self._order.rows(number))
+            rows = self._order.rows(number)
+            rollout, metrics = self.collector.collect(rows, number * args.rollout_batch_size)
             self._note(metrics)
             advantages = rollout.advantages(
                 kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
@@ -278,7 +279,7 @@ class PPOTrainer(_BaseTrainer):
         kept, self._sums = self._sums, defaultdict[str, list[float]](list)
         size = self.ppo.rollout_batch_size
         for start in range(0, len(rows), size):
-            _, seen = self.collector.collect(rows[start : start + size], seed=self.ppo.seed + start)
+            _, seen = self.collector.collect(rows[start : start + size], start, evaluates=True)
             self._note(seen)
         metrics = {
             f"{metric_key_prefix}_{name}": sum(seen) / len(seen)

@@ -20,7 +20,7 @@ from rlhf.chat import encode_prompt, encode_response
 from rlhf.config import PPOConfig, RewardConfig, SFTConfig, ValueModel, build
 from rlhf.errors import ModelError, RunError
 from rlhf.model.adapters import load_adapter
-from rlhf.model.generate import Sampling, generate
+from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as, role_parameters
 from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import logprobs, response_states, sequences, token_logprobs_entropies
@@ -112,7 +112,7 @@ def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(
     assert layers
     assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
     before, head = hashes(ours.model), ours.rewards.adapters[0].head.weight.clone()
-    rollout, metrics = ours.collector.collect(PROMPTS, seed=1)
+    rollout, metrics = ours.collector.collect(PROMPTS, 100 * 1, evaluates=True)
     assert_close(rollout.logprobs, rollout.ref_logprobs, rtol=0, atol=1e-5)
     assert metrics["objective/kl"] == pytest.approx(0, abs=1e-5)
 
@@ -126,7 +126,7 @@ def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(
     trained = {id(p) for group in ours.optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in ours.model.parameters() if p.requires_grad}
     assert {p.dtype for p in ours.model.parameters() if p.requires_grad} == {torch.float32}
-    again, _ = ours.collector.collect(PROMPTS, seed=1)
+    again, _ = ours.collector.collect(PROMPTS, 100 * 1, evaluates=True)
     assert again.kl.abs().max() > 0
 
 
@@ -176,7 +176,7 @@ def test_while_the_value_warms_up_the_policy_rests(runs, tmp_path, value_model):
 
 def test_the_score_in_ppo_is_that_of_the_reward_run(runs, tmp_path):
     ours = trainer(runs, tmp_path, score_norm="none", score_clip=None, missing_eos_penalty=0.0)
-    rollout, _ = ours.collector.collect(PROMPTS, seed=3)
+    rollout, _ = ours.collector.collect(PROMPTS, 100 * 3, evaluates=True)
     batch = rollout.sequences
     rows = [ids[mask].tolist() for ids, mask in zip(batch.ids, batch.mask, strict=True)]
     lengths = batch.response_mask.sum(dim=1).tolist()
@@ -192,9 +192,9 @@ def test_the_score_in_ppo_is_that_of_the_reward_run(runs, tmp_path):
 
 def test_a_cut_off_response_is_penalised_and_a_pad_token_that_was_sampled_counts(runs, tmp_path):
     ours = trainer(runs, tmp_path, score_norm="none", missing_eos_penalty=3.0, max_new_tokens=2)
-    rollout, _ = ours.collector.collect(PROMPTS, seed=3)
+    rollout, _ = ours.collector.collect(PROMPTS, 100 * 3, evaluates=True)
     free = trainer(runs, tmp_path, score_norm="none", missing_eos_penalty=0.0, max_new_tokens=2)
-    other, _ = free.collector.collect(PROMPTS, seed=3)
+    other, _ = free.collector.collect(PROMPTS, 100 * 3, evaluates=True)
     assert_close(rollout.scores, other.scores - 3.0 * (~rollout.finished).float())
     assert not rollout.finished.all()
     pad = ours.tokenizer.pad_token_id
@@ -207,7 +207,7 @@ def test_the_policy_gradient_on_nf4_after_everything_is_that_of_a_fresh_fp32_mod
 ):
     ours = trainer(runs, tmp_path)
     ours.model.activation_checkpointing_enable()
-    rollout, _ = ours.collector.collect(PROMPTS, seed=5)
+    rollout, _ = ours.collector.collect(PROMPTS, 100 * 5, evaluates=True)
     advantages = rollout.advantages(kl_coef=0.1, gamma=1.0, lam=0.95, lam_value=1.0, whitened=True)
     [batch] = micro_batches(
         rollout, advantages, num_mini_batches=1, micro_batch_size=6, order=range(6),
@@ -238,7 +238,7 @@ def test_a_value_that_reads_the_policys_states_does_not_move_them(runs, tmp_path
     for vf_coef in (1.0, 100.0):
         ours = trainer(runs, tmp_path, value_model="head", vf_coef=vf_coef)
         assert not role_parameters(ours.model, "value")
-        rollout, _ = ours.collector.collect(PROMPTS, seed=5)
+        rollout, _ = ours.collector.collect(PROMPTS, 100 * 5, evaluates=True)
         assert not rollout.values.any()
         advantages = rollout.advantages(
             kl_coef=0.1, gamma=1.0, lam=0.95, lam_value=1.0, whitened=True
@@ -260,7 +260,7 @@ def test_the_size_of_a_piece_does_not_change_the_update(runs, tmp_path, size):
     ours = trainer(runs, tmp_path, per_device_train_batch_size=size)
     whole = trainer(runs, tmp_path, per_device_train_batch_size=8, num_mini_batches=1)
     for one, pieces in ((ours, 8 // size), (whole, 1)):
-        rollout, _ = one.collector.collect([*PROMPTS, *PROMPTS[:2]], seed=7)
+        rollout, _ = one.collector.collect([*PROMPTS, *PROMPTS[:2]], 100 * 7, evaluates=True)
         advantages = rollout.advantages(
             kl_coef=0.1, gamma=1.0, lam=0.95, lam_value=1.0, whitened=True
         )
@@ -285,7 +285,7 @@ def test_logprobs_are_those_of_the_sampler_at_its_temperature(runs):
     prompts = [encode_prompt(tokenizer, Prompt.from_text(row["prompt"])) for row in PROMPTS]
     short = [prompts[0][:4], *prompts[1:]]  # prompts of different lengths are padded on the left
     torch.manual_seed(0)
-    responses = generate(model, tokenizer, short, Sampling(4, 0.7))
+    responses = sample_ids(model, tokenizer, short, Sampling(4, 0.7))
     batch = sequences(short, responses, pad_id=0, device=torch.device("cpu"))
     with torch.no_grad():
         states = response_states(model, batch)
@@ -305,7 +305,7 @@ def test_what_the_sampler_noted_is_what_the_policy_says_when_asked(runs, tmp_pat
     torch.nn.init.normal_(ours.value_head.weight)
     collector = ours.collector
     assert collector.sampler_is_exact
-    noted, _ = collector.collect(PROMPTS, seed=2)
+    noted, _ = collector.collect(PROMPTS, 100 * 2, evaluates=True)
     assert noted.mask.sum(dim=1).unique().numel() > 1
     asked = collector._ask_policy(noted.sequences)
     assert set(asked) == {"logprobs", "entropy"} | ({"values"} if value_model == "head" else set())
@@ -314,7 +314,7 @@ def test_what_the_sampler_noted_is_what_the_policy_says_when_asked(runs, tmp_pat
     # 16-bit kernels round by the size of the batch: there the policy is asked
     ours.ppo.bf16 = True
     assert not collector.sampler_is_exact
-    again, _ = collector.collect(PROMPTS, seed=2)
+    again, _ = collector.collect(PROMPTS, 100 * 2, evaluates=True)
     assert_close(again.logprobs, noted.logprobs, rtol=1e-4, atol=1e-5)
 
 
@@ -336,7 +336,7 @@ def test_callables_are_asked_as_trl_asks_and_weighted(runs, tmp_path):
                   missing_eos_penalty=0.0),
         Dataset.from_list(rows),
     )  # fmt: skip
-    rollout, metrics = ours.collector.collect(rows, seed=0)
+    rollout, metrics = ours.collector.collect(rows, 100 * 0, evaluates=True)
     [(prompts, completions, ids, topic)] = asked
     assert prompts == [row["prompt"] for row in rows]
     assert topic == [0, 1, 2, 3]
@@ -348,17 +348,17 @@ def test_callables_are_asked_as_trl_asks_and_weighted(runs, tmp_path):
 
 def test_without_a_reward_run_the_value_starts_at_nothing(runs, tmp_path):
     ours = trainer(runs, tmp_path, rewards=lambda prompts, **_: [0.0] * len(prompts))
-    rollout, _ = ours.collector.collect(PROMPTS, seed=0)
+    rollout, _ = ours.collector.collect(PROMPTS, 100 * 0, evaluates=True)
     assert not rollout.values.any()
 
 
 def test_frozen_units_are_those_of_the_first_rollout(runs, tmp_path):
     ours = trainer(runs, tmp_path, missing_eos_penalty=0.0, score_clip=None)
-    first, _ = ours.collector.collect(PROMPTS)
+    first, _ = ours.collector.collect(PROMPTS, 0)
     assert first.scores.mean() == pytest.approx(0, abs=1e-5)
     assert first.scores.std(unbiased=False) == pytest.approx(1, abs=1e-4)
     units = (ours.collector.units.mean, ours.collector.units.std)
-    ours.collector.collect(PROMPTS)
+    ours.collector.collect(PROMPTS, 0)
     assert (ours.collector.units.mean, ours.collector.units.std) == units
 
 
