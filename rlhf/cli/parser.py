@@ -12,7 +12,12 @@ STAGES = {
     "sft": "Fine-tune a base on demonstrations.",
     "reward": "Fit a reward model to preferences.",
     "dpo": "Align a policy with preferences, directly.",
+    "kto": "Align a policy with good and bad responses, directly.",
     "ppo": "Align a policy with a reward model.",
+    "rloo": "The same by REINFORCE leave-one-out; reads PPO's config.",
+    "grpo": "The same by group relative policy optimization; reads PPO's config.",
+    "online-dpo": "The same by DPO on the policy's own pairs; reads PPO's config.",
+    "best-of-n": "Keep the best of several responses, to imitate; reads PPO's config.",
 }
 
 _COMPARE = """\

@@ -234,7 +234,7 @@ class KTOConfig(_AfterSFT):
     def _pairs(self) -> Self:
         if self.per_device_train_batch_size < 2:
             raise ValueError(
-                "per_device_train_batch_size must be at least 2: KTO measures the KL on prompts with "
-                "the responses of other rows"
+                "per_device_train_batch_size must be at least 2: KTO measures the KL on prompts "
+                "with the responses of other rows"
             )
         return self

@@ -46,7 +46,7 @@ def test_every_shipped_config_loads_and_says_what_it_is_for(path: Path):
     assert path.read_text().startswith("#")
 
 
-@pytest.mark.parametrize("stage", [s for s in CONFIG_OF if s != "pretrain"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "ppo"])
 @pytest.mark.parametrize("family", ["qwen3-0.6b", "llama3-8b"])
 def test_every_family_has_every_stage_with_its_memory_and_chained_runs(family: str, stage: str):
     path = ROOT / "configs" / family / f"{stage}.yaml"
