@@ -176,18 +176,12 @@ class PretrainConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SFTConfig(StageConfig):
-    """Imitate demonstrations: the loss counts assistant turns only."""
-
-    model: ModelConfig
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class _AfterSFT(StageConfig):
+class _FromRun(StageConfig):
     sft: str | None = None
-    """The finished SFT run to start from; its base, storage and adapter are used again."""
+    """The finished SFT (or other policy) run to start from; its base, storage and adapter are used
+    again."""
     model: ModelConfig | None = None
-    """A base to start from instead of an SFT run."""
+    """A base to start from instead of a run."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -197,7 +191,12 @@ class _AfterSFT(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RewardConfig(_AfterSFT):
+class SFTConfig(_FromRun):
+    """Imitate demonstrations: the loss counts assistant turns only."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RewardConfig(_FromRun):
     """A reward adapter and fp32 score head, fitted to preferences (Bradley and Terry, 1952)."""
 
     learning_rate: Positive = 1e-4
@@ -206,7 +205,7 @@ class RewardConfig(_AfterSFT):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DPOConfig(_AfterSFT):
+class DPOConfig(_FromRun):
     """Direct preference optimization (Rafailov et al. 2023)."""
 
     learning_rate: Positive = 2e-5
@@ -217,7 +216,7 @@ class DPOConfig(_AfterSFT):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class KTOConfig(_AfterSFT):
+class KTOConfig(_FromRun):
     """Kahneman-Tversky optimization (Ethayarajh et al. 2024), from good and bad responses.
 
     They need not come in pairs; a preference counts as one of each.

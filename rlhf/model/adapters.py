@@ -43,7 +43,7 @@ ALIGNABLE: dict[str, tuple[Tuning, ...]] = {
     "kto": (*_LOW_RANK, "ia3"),
     **dict.fromkeys(("ppo", "rloo", "grpo", "online-dpo"), (*_LOW_RANK, "ia3")),
 }
-"""Which tuning methods each stage after SFT can train."""
+"""Which tuning methods each stage can go on with after SFT."""
 
 _WHY_NOT: dict[Tuning, str] = {
     "full": "its roles are adapters on one base",
