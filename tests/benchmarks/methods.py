@@ -9,7 +9,6 @@ finished in WORK is used again, so that a broken run goes on.
 
 import argparse
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
