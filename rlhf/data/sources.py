@@ -202,6 +202,8 @@ def _comparison(item: Item) -> list[Comparison] | None:
 def _feedback(item: Item) -> list[Feedback] | None:
     if not isinstance(item, Preference):
         return None
+    if item.chosen.strip() == item.rejected.strip():
+        return []
     chosen, rejected = (item.chosen, True), (item.rejected, False)
     return [Feedback(item.prompt, text, good, item.provenance) for text, good in (chosen, rejected)]
 
