@@ -61,10 +61,10 @@ def load_config(kind: type[C], path: Path | None, overrides: Sequence[str] = ())
 def load_stage(stage: str, path: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, str]:
     """The config of ``stage`` from its own YAML or from that of a sibling, and what was changed.
 
-    Of a sibling's YAML the keys are left out that only siblings know, a ``samples_per_prompt`` that
-    the stage cannot use gives way to its own, and where ``out`` is called after the sibling it is
-    called after the stage. The second result says so in one line; it is empty if nothing was done.
-    Overrides are taken at their word.
+    Of a sibling's YAML the keys are left out that only siblings know, a number of samples or rows
+    that the stage cannot use gives way to one that it can, and where ``out`` is called after the
+    sibling it is called after the stage. The second result says so in one line; it is empty if
+    nothing was done. Overrides are taken at their word.
 
     Raises:
         ConfigError: as :func:`load_config`.
@@ -80,9 +80,9 @@ def load_stage(stage: str, path: Path, overrides: Sequence[str] = ()) -> tuple[R
 def _of_sibling(stage: str, data: dict[str, Any], path: Path) -> list[str]:
     """Make the YAML of a sibling that of ``stage``, in place; what was changed, in words."""
     siblings = next((set(family) - {stage} for family in SIBLINGS if stage in family), set[str]())
-    own = {f.name: f for f in fields(CONFIG_OF[stage])}
+    own = {f.name for f in fields(CONFIG_OF[stage])}
     theirs = {f.name for sibling in siblings for f in fields(CONFIG_OF[sibling])}
-    foreign = [key for key in data if key in theirs - own.keys()]
+    foreign = [key for key in data if key in theirs - own]
     out = Path(str(data.get("out", "")))
     if not (foreign or out.name in siblings or path.stem in siblings):
         return []
@@ -92,19 +92,22 @@ def _of_sibling(stage: str, data: dict[str, Any], path: Path) -> list[str]:
     if out.name in siblings:
         data["out"] = str(out.with_name(stage))
         changed.append(f"the run is written to {data['out']}")
-    wanted, samples = _samples(own), data.get("samples_per_prompt")
-    if samples is not None and (samples == 1 < wanted or (stage == "online-dpo" and samples != 2)):
-        del data["samples_per_prompt"]
-        changed.append(f"samples_per_prompt is {wanted} instead of {samples}")
+    for key, value in _unfit(stage, data).items():
+        changed.append(f"{key} is {value} instead of {data[key]}")
+        data[key] = value
     return changed
 
 
-def _samples(own: Mapping[str, Any]) -> int:
-    """How many responses to a prompt a stage draws where it is not told."""
-    if "samples_per_prompt" not in own:
-        return 1
-    default = own["samples_per_prompt"].default
-    return cast("int", getattr(default, "default", default))
+def _unfit(stage: str, data: Mapping[str, Any]) -> dict[str, int]:
+    """What a sibling may say and ``stage`` cannot do, with what it does instead."""
+    samples, size = data.get("samples_per_prompt"), data.get("per_device_train_batch_size")
+    if stage == "online-dpo" and samples not in (None, 2):
+        return {"samples_per_prompt": 2}
+    if stage in ("rloo", "grpo", "best-of-n") and samples == 1:
+        return {"samples_per_prompt": 4}
+    if stage == "kto" and size == 1:  # of DPO's pairs, which are two rows here
+        return {"per_device_train_batch_size": 2}
+    return {}
 
 
 def build(kind: type[C], data: Mapping[str, Any], *, where: str = "config") -> C:
