@@ -31,6 +31,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
+from rlhf.model.lora import fuse
 
 WEIGHTS = "adapter_model.safetensors"
 """PEFT's name for the file beside ``adapter_config.json``."""
@@ -77,7 +78,7 @@ def new_adapter(model: PreTrainedModel, config: ModelConfig) -> PeftModel:
     with _or_model_error(config.base):
         peft = get_peft_model(model, _peft_config(model, config))
     assert isinstance(peft, PeftModel)
-    return peft
+    return fuse(peft)
 
 
 def load_adapter(
@@ -104,9 +105,11 @@ def load_adapter(
         warnings.filterwarnings("ignore", message="The following rank_pattern keys")
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), name, is_trainable=trainable)
-            return model
-        return PeftModel.from_pretrained(
-            cast("Any", model), str(folder), adapter_name=name, is_trainable=trainable
+            return fuse(model)
+        return fuse(
+            PeftModel.from_pretrained(
+                cast("Any", model), str(folder), adapter_name=name, is_trainable=trainable
+            )
         )
 
 

@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from peft import PeftModel, PeftType
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.cache_utils import DynamicCache
 
 from rlhf.chat import stop_token_ids
-from rlhf.model.scoring import learns_prompt, next_logits, trunk
+from rlhf.model.cache import roomy_cache
+from rlhf.model.scoring import at_temperature, learns_prompt, next_logits, trunk
 
 _CROWDED = 0.8
 """Above this share of rows that still grow, the ended ones stay in the batch."""
@@ -122,7 +122,7 @@ def _drawn(
     """
     ids, mask, noise = batch.ids, batch.mask, batch.noise
     drawn = ids.new_zeros(noise.shape)
-    cache = DynamicCache(config=cast("PreTrainedModel", model).config)
+    cache = roomy_cache(cast("PreTrainedModel", model))
     forward = trunk(model)
     ends = torch.tensor(batch.stops, device=ids.device)
     rows = torch.arange(len(ids), device=ids.device)
@@ -167,7 +167,7 @@ def draw(
     if temperature == 0:
         return logits.argmax(dim=-1)
     # in fp32 a sum over a large vocabulary would lose its tail
-    passed = (logits / temperature).softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    passed = at_temperature(logits, temperature).softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     at = noise.double()[:, None] * passed[:, -1:]
     return torch.searchsorted(passed, at, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
 

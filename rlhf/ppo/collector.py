@@ -19,6 +19,7 @@ from rlhf.model.load import computes_in_fp32
 from rlhf.model.roles import acting_as
 from rlhf.model.scoring import (
     Sequences,
+    at_temperature,
     entropies,
     logprobs,
     response_states,
@@ -81,7 +82,7 @@ class _Account:
         self, rows: Sequence[int], step: int, states: Tensor, logits: Tensor, tokens: Tensor
     ) -> None:
         """Take down one step, as :func:`sample_ids` tells it."""
-        logits = logits / self._temperature
+        logits = at_temperature(logits, self._temperature)
         self._said["logprobs"][rows, step] = taken_logprobs(logits, tokens)
         self._said["entropy"][rows, step] = entropies(logits)
         if self._head is not None:

@@ -13,16 +13,24 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import AutoModelForCausalLM
 
+from rlhf.chat import encode_prompt
 from rlhf.config import RewardConfig, SFTConfig, build
+from rlhf.model.load import load_tokenizer
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.trainer import PPOTrainer
+from rlhf.sandbox.world import prompts
 from rlhf.stages import reward, sft
 
 CHAT = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<eos>"
     "{% endgeneration %}{% else %}{{ m.content }} {% endif %}{% endfor %}"
 )
+
+DEMO_BASE = Path(__file__).parents[2] / "data" / "demo-base"
+_MEAN_RESPONSE = 42  # before the cut at 96, after which it is 38
+_EOS = 1
 
 _SHAPE = {"updates": 3, "batch": 32, "micro": 8, "epochs": 2, "prompt": 32, "response": 48,
           "lora": 16, "threads": 2}  # fmt: skip
@@ -32,8 +40,11 @@ def main() -> None:
     """Make the runs that PPO starts from, once; then train and print one JSON line."""
     given = _arguments()
     torch.set_num_threads(given.threads)
-    runs = _runs(given)
-    prompts = _prompts(given)
+    runs = given.work
+    if given.prepare:
+        _prepare(given)
+        return
+    asked = _prompts(given)
     before = _peak_mb()
     trainer = PPOTrainer(
         runs / "sft",
@@ -56,7 +67,7 @@ def main() -> None:
             logging_steps=1,
             disable_tqdm=True,
         ),
-        Dataset.from_dict({"prompt": prompts}),
+        Dataset.from_dict({"prompt": asked}),
     )
     started = time.perf_counter()
     trainer.train()
@@ -89,22 +100,24 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--value", choices=["adapter", "head"], default="adapter")
     parser.add_argument("--nf4", action="store_true")
+    parser.add_argument("--prepare", action="store_true", help="make the runs, and nothing else")
     parser.add_argument("--prompts", type=Path)
     return parser.parse_args()
 
 
-def _runs(given: argparse.Namespace) -> Path:
-    """A policy and a reward run of one step each."""
+def _prepare(given: argparse.Namespace) -> None:
+    """A policy and a reward run of one step each; with ``--prompts`` also these, and a model that
+    ends its responses."""
     given.work.mkdir(parents=True, exist_ok=True)
+    if given.prompts and not given.prompts.exists():
+        _teach_to_end(given.model)
+        _write_sandbox_prompts(given.prompts)
     (given.model / "chat_template.jinja").write_text(CHAT)
     rows = [{"prompt": f"w{i}", "chosen": f"w{i} w2", "rejected": f"w{i} w3"} for i in range(8)]
-    pairs = given.work / "pairs.jsonl"
+    pairs, talks = given.work / "pairs.jsonl", given.work / "talks.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    talks = given.work / "talks.jsonl"
-    talks.write_text(
-        "".join(json.dumps({"prompt": r["prompt"], "completion": r["chosen"]}) + "\n" for r in rows)
-    )
-    shared: dict[str, Any] = {"max_steps": 1, "learning_rate": 1e-6}
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+    talks.write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = {
         "base": str(given.model),
         "tuning": "qlora" if given.nf4 else "lora",
@@ -118,8 +131,37 @@ def _runs(given: argparse.Namespace) -> Path:
         out = given.work / kind.__name__.removesuffix("Config").lower()
         if not out.exists():
             data = {"train": [{"path": str(path)}], "eval_fraction": 0.0}
+            shared: dict[str, Any] = {"max_steps": 1, "learning_rate": 1e-6}
             stage.run(build(kind, {"out": str(out), "data": data, **shared, **more}))
-    return given.work
+    sys.stdout.write("{}\n")
+
+
+def _teach_to_end(folder: Path) -> None:
+    """Train a model to draw words at random and to end with a fixed chance at each."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    ended = 0.0
+    while abs(ended * _MEAN_RESPONSE - 1) > 0.05:
+        ids = torch.randint(4, model.config.vocab_size, (8, 96))
+        logits = model(input_ids=ids).logits.log_softmax(dim=-1)
+        # the words are as likely as they were; only the chance to end is learnt
+        end = logits[..., _EOS]
+        loss = -(end / _MEAN_RESPONSE + torch.log1p(-end.exp()) * (1 - 1 / _MEAN_RESPONSE)).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ended = float(end.exp().mean())
+    model.save_pretrained(folder)
+
+
+def _write_sandbox_prompts(path: Path) -> None:
+    """What customers ask the sandbox's help desk, each of its tokens written as a word."""
+    tokenizer = load_tokenizer(str(DEMO_BASE))
+    with path.open("w") as file:
+        for prompt in prompts(0, 256):
+            words = " ".join(f"w{i}" for i in encode_prompt(tokenizer, prompt))
+            file.write(json.dumps({"prompt": words}) + "\n")
 
 
 def _prompts(given: argparse.Namespace) -> list[str]:

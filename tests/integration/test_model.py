@@ -67,8 +67,7 @@ def test_a_score_is_read_at_the_last_token_and_the_model_and_the_trunk_agree(
             want = model(torch.tensor([prompt + response])).logits[0, -1, 0]
             assert_close(ours[row], want, rtol=1e-3, atol=1e-4)  # padding
         per_token = values(model, head, batch())
-        whole = head(hidden_states(model, torch.tensor([PROMPTS[1] + RESPONSES[1]]),
-                                   torch.ones(1, 5, dtype=torch.bool)))[0, 1:-1, 0]  # fmt: skip
+        whole = head(hidden_states(model, torch.tensor([PROMPTS[1] + RESPONSES[1]])))[0, 1:-1, 0]
         assert_close(per_token[1], whole, rtol=1e-3, atol=1e-4)
 
 

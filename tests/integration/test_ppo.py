@@ -240,6 +240,7 @@ def test_a_value_that_reads_the_policys_states_does_not_move_them(runs, tmp_path
         assert not role_parameters(ours.model, "value")
         rollout, _ = ours.collector.collect(PROMPTS, 100 * 5, evaluates=True)
         assert not rollout.values.any()
+        torch.nn.init.ones_(ours.value_head.weight)  # from 0, no gradient would go through it
         advantages = rollout.advantages(
             kl_coef=0.1, gamma=1.0, lam=0.95, lam_value=1.0, whitened=True
         )
