@@ -127,7 +127,7 @@ def _plan(config: OnlineConfig, folder: Run, start: Start, *, evaluates: bool) -
         replace(config, trainer={}),
         folder,
         evaluates=evaluates,
-        **(ppo_knobs(config) | {"value_model": "head"}),
+        **({"value_model": "head", "num_ppo_epochs": 1} | ppo_knobs(config)),
         **precision(start),
     )
 

@@ -56,11 +56,10 @@ class OnlinePairsTrainer(OnlineTrainer, OnlineDPOTrainer):
         return logprobs(model, self.rollout.sequences, temperature=self.plan.temperature)
 
 
-def _knobs(config: OnlineDPOConfig, plan: PPOArguments) -> dict[str, Any]:
+def _knobs(config: OnlineDPOConfig, _: PPOArguments) -> dict[str, Any]:
     return {
         # TRL counts prompts
         "per_device_train_batch_size": config.per_device_train_batch_size // 2,
-        "max_steps": plan.num_rollouts * plan.num_mini_batches,
         "max_new_tokens": config.max_new_tokens,
         "max_length": config.data.max_length + config.max_new_tokens,
         "beta": config.beta,
