@@ -132,6 +132,7 @@ def test_overrides_reach_everywhere(tmp_path: Path):
         written(tmp_path, SFT),
         ["seed=7", "model.lora.rank=8", "data.train.0.path=mine.jsonl", "report_to=[wandb]"],
     )
+    assert config.model
     assert (config.seed, config.model.lora.rank, config.report_to) == (7, 8, ["wandb"])
     assert config.data.train[0].path == "mine.jsonl"
 
