@@ -101,17 +101,8 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
         if trainer.accelerator.num_processes > 1:
             raise ConfigError(f"{method.stage} trains in one process; start it without a launcher")
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
-        trainer.collector = Collector(
-            model=model,
-            tokenizer=tokenizer,
-            rewards=Rewards(model, [config.reward], None, start.fingerprint),
-            value_head=_no_value(model),
-            args=plan,
-            autocast=trainer.compute_loss_context_manager,
-            units=ScoreUnits(),
-        )
-        trainer.said = said
-        only_trainable_train(model)
+        rewards = Rewards(model, [config.reward], None, start.fingerprint)
+        trainer.begin(plan, rewards, said)
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
@@ -157,11 +148,6 @@ def _arguments(
     )
 
 
-def _no_value(model: PeftModel) -> ScoreHead:
-    head = ScoreHead(head_size(cast("Any", model.get_base_model())))
-    return head.to(model.device).requires_grad_(requires_grad=False)
-
-
 class Said:
     """What TRL has for a reward function: it repeats what the collector found."""
 
@@ -187,6 +173,22 @@ class OnlineTrainer(StageTrainer):
         self._told: set[str] = set()
         self._num_drawn: int | None = None
         super().__init__(**kwargs)
+
+    def begin(self, plan: PPOArguments, rewards: Rewards, said: Said) -> None:
+        """Take PPO's collector, with a value that nobody reads or trains."""
+        model = cast("PeftModel", self.network)
+        value = ScoreHead(head_size(cast("Any", model.get_base_model()))).to(model.device)
+        self.said = said
+        self.collector = Collector(
+            model=model,
+            tokenizer=cast("Any", self.processing_class),
+            rewards=rewards,
+            value_head=value,
+            args=plan,
+            autocast=self.compute_loss_context_manager,
+            units=ScoreUnits(),
+        )
+        only_trainable_train(model)
 
     @property
     def plan(self) -> PPOArguments:
