@@ -1,18 +1,9 @@
-"""Every knob of every stage: typed, frozen, strict. A YAML file is one of these written out."""
+"""The knobs of the stages that learn from data: typed, frozen, strict."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
-
-from rlhf import processes
-from rlhf.errors import ConfigError
-from rlhf.plain import apply_override, read_yaml, sentence
 
 Tuning = Literal[
     "full", "lora", "qlora", "dora", "rslora", "adalora", "ia3", "prefix", "prompt", "p_tuning"
@@ -119,13 +110,19 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class StageConfig:
-    """What all training stages share; names are those of Transformers' TrainingArguments."""
+class RunConfig:
+    """What every run says."""
 
     out: str
     """The run folder to write."""
     data: DataConfig
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StageConfig(RunConfig):
+    """What all training stages share; names are those of Transformers' TrainingArguments."""
+
     learning_rate: Positive = 2e-4
     per_device_train_batch_size: Count = 8
     """Sequences (or pairs) in one forward pass."""
@@ -179,18 +176,12 @@ class PretrainConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SFTConfig(StageConfig):
-    """Imitate demonstrations: the loss counts assistant turns only."""
-
-    model: ModelConfig
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class _AfterSFT(StageConfig):
+class _FromRun(StageConfig):
     sft: str | None = None
-    """The finished SFT run to start from; its base, storage and adapter are used again."""
+    """The finished SFT (or other policy) run to start from; its base, storage and adapter are used
+    again."""
     model: ModelConfig | None = None
-    """A base to start from instead of an SFT run."""
+    """A base to start from instead of a run."""
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -200,7 +191,12 @@ class _AfterSFT(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RewardConfig(_AfterSFT):
+class SFTConfig(_FromRun):
+    """Imitate demonstrations: the loss counts assistant turns only."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RewardConfig(_FromRun):
     """A reward adapter and fp32 score head, fitted to preferences (Bradley and Terry, 1952)."""
 
     learning_rate: Positive = 1e-4
@@ -209,7 +205,7 @@ class RewardConfig(_AfterSFT):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DPOConfig(_AfterSFT):
+class DPOConfig(_FromRun):
     """Direct preference optimization (Rafailov et al. 2023)."""
 
     learning_rate: Positive = 2e-5
@@ -219,153 +215,25 @@ class DPOConfig(_AfterSFT):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
-ValueModel = Literal["adapter", "head"]
-
-
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PPOConfig(StageConfig):
-    """Proximal policy optimization (Schulman et al. 2017) against reward runs."""
+class KTOConfig(_FromRun):
+    """Kahneman-Tversky optimization (Ethayarajh et al. 2024), from good and bad responses.
 
-    policy: str
-    """The finished SFT (or DPO) run to align; also the frozen reference."""
-    reward: str
-    """The finished reward run."""
-    learning_rate: Positive = 1e-5
-    value_learning_rate: Positive = 2e-5
-    num_rollouts: Count = 100
-    """Rollout batches to collect; each is trained on and thrown away."""
-    rollout_batch_size: Count = 64
-    """Responses in one rollout, over all devices."""
-    samples_per_prompt: Count = 1
-    num_ppo_epochs: Count = 2
-    """Passes over each rollout."""
-    num_mini_batches: Count = 4
-    """Optimizer steps in one pass."""
-    max_new_tokens: Count = 128
-    """Longest response."""
-    temperature: Positive = 1.0
-    """Of sampling and of every logprob."""
-    kl_coef: NonNegative = 0.05
-    """Price of one nat of KL from the reference."""
-    kl_placement: Literal["reward", "loss"] = "reward"
-    """k1 in each token's reward, or k2 beside the policy loss: both lead to the optimum
-    pi_ref * exp(r / kl_coef), other estimators do not ("A comedy of estimators", 2025)."""
-    kl_target: Positive | None = None
-    """Adapt kl_coef towards this KL per response (Ziegler et al. 2019, 2.2); None keeps it."""
-    kl_horizon: Positive = 10000.0
-    """Responses over which kl_coef adapts."""
-    gamma: Fraction = 1.0
-    """Discount."""
-    lam: Fraction = 0.95
-    """GAE's lambda for the policy."""
-    lam_value: Fraction = 1.0
-    """GAE's lambda for the value's target."""
-    clip_range: Positive = 0.2
-    """How far the probability ratio may move from 1."""
-    clip_range_high: Positive | None = None
-    """Upper bound where it differs (Yu et al. 2025)."""
-    dual_clip: Annotated[float, Field(gt=1)] | None = 3.0
-    """Bound of the loss for bad actions (Ye et al. 2020)."""
-    clip_range_value: Positive | None = 0.2
-    """How far the value may move from the old one."""
-    value_model: ValueModel = "adapter"
-    """adapter: its own, started from the reward run. head: a linear map of the policy's states,
-    which it does not move; a third cheaper."""
-    vf_coef: Positive = 1.0
-    """Weight of the value loss."""
-    value_warmup_steps: Annotated[int, Field(ge=0)] = 10
-    """Rollouts on which only the value learns."""
-    whiten_advantages: bool = True
-    score_norm: Literal["frozen", "none"] = "frozen"
-    """frozen: score minus mean over deviation of the policy's first responses."""
-    score_clip: Positive | None = 5.0
-    """Bound of the normalised score."""
-    missing_eos_penalty: NonNegative = 1.0
-    """Taken from the score of a response that was cut off."""
-    overlong_buffer: Annotated[int, Field(ge=0)] = 0
-    """Over so many last tokens the penalty grows from 0 to its full size (Yu et al. 2025, eq. 13),
-    so that responses learn to end before they are cut off; 0 for none."""
-    stop_kl: Positive | None = 0.1
-    """Nats per token from the policy that sampled, above which it rests until the next rollout and
-    only the value goes on; 0.1 is far above the 0.001 to 0.01 of a healthy run."""
+    They need not come in pairs; a preference counts as one of each.
+    """
+
+    learning_rate: Positive = 2e-5
+    beta: Positive = 0.1
+    """Strength of the pull to the reference."""
+    undesirable_weight: Positive | None = None
+    """Of a bad response, where a good one weighs 1; None so that all the bad ones together weigh as
+    much as all the good ones (eq. 8)."""
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if self.rollout_batch_size % self.samples_per_prompt:
-            raise ValueError("rollout_batch_size must be a multiple of samples_per_prompt")
-        pieces_of_step(
-            self.rollout_batch_size, self.num_mini_batches, self.per_device_train_batch_size
-        )
-        if self.gradient_accumulation_steps != 1:
+    def _pairs(self) -> Self:
+        if self.per_device_train_batch_size < 2:
             raise ValueError(
-                "gradient_accumulation_steps follows from rollout_batch_size, num_mini_batches "
-                "and per_device_train_batch_size; leave it out"
-            )
-        if self.num_train_epochs != 1.0 or self.max_steps != -1:
-            raise ValueError(
-                "num_rollouts says how long PPO runs; leave num_train_epochs and max_steps out"
+                "per_device_train_batch_size must be at least 2: KTO measures the KL on prompts "
+                "with the responses of other rows"
             )
         return self
-
-
-def pieces_of_step(rollout: int, num_mini_batches: int, size: int) -> tuple[int, int]:
-    """How many responses a forward pass of PPO's update holds, and how many passes make a step.
-
-    The responses of a step are shared out evenly among the processes that train together, and a
-    share goes through in passes of ``size``, or at once where it is smaller.
-
-    Raises:
-        ValueError: they do not divide.
-    """
-    num_processes = processes.count()
-    share, over = divmod(rollout, num_mini_batches * num_processes)
-    held = min(size, share)
-    if over or share % held:
-        among = f" * {num_processes} processes" if num_processes > 1 else ""
-        raise ValueError(
-            f"rollout_batch_size ({rollout}) must be a multiple of num_mini_batches * "
-            f"per_device_train_batch_size ({num_mini_batches} * {size}){among}"
-        )
-    return held, share // held
-
-
-CONFIG_OF: dict[str, type[StageConfig]] = {
-    "pretrain": PretrainConfig,
-    "sft": SFTConfig,
-    "reward": RewardConfig,
-    "dpo": DPOConfig,
-    "ppo": PPOConfig,
-}
-
-C = TypeVar("C")
-
-
-def load_config(kind: type[C], path: Path | None, overrides: Sequence[str] = ()) -> C:
-    """The config of type ``kind`` from a YAML file, with ``key=value`` overrides.
-
-    Raises:
-        ConfigError: naming every unknown key (with the nearest right one) and bad value at once.
-    """
-    data = read_yaml(path) if path else {}
-    for override in overrides:
-        apply_override(data, override)
-    return build(kind, data, where=str(path) if path else "command line")
-
-
-def build(kind: type[C], data: Mapping[str, Any], *, where: str = "config") -> C:
-    """The config of type ``kind`` from plain data; ``where`` opens the error message."""
-    try:
-        return TypeAdapter(kind).validate_json(json.dumps(dict(data), default=str))
-    except ValidationError as error:
-        problems = "; ".join(sentence(kind, e) for e in error.errors())
-        raise ConfigError(f"{where}: {problems}") from error
-
-
-def to_yaml(config: object) -> str:
-    """``config`` as the YAML that loads it."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-
-
-def to_dict(config: object) -> dict[str, Any]:
-    """``config`` as plain data."""
-    return asdict(cast("Any", config))
