@@ -10,6 +10,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from rlhf import processes
 from rlhf.errors import ConfigError
 from rlhf.plain import apply_override, read_yaml, sentence
 
@@ -290,15 +291,11 @@ class PPOConfig(StageConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        size = self.per_device_train_batch_size
         if self.rollout_batch_size % self.samples_per_prompt:
             raise ValueError("rollout_batch_size must be a multiple of samples_per_prompt")
-        if self.rollout_batch_size % (self.num_mini_batches * size):
-            raise ValueError(
-                f"rollout_batch_size ({self.rollout_batch_size}) must be a multiple of "
-                "num_mini_batches * per_device_train_batch_size "
-                f"({self.num_mini_batches} * {size})"
-            )
+        pieces_of_step(
+            self.rollout_batch_size, self.num_mini_batches, self.per_device_train_batch_size
+        )
         if self.gradient_accumulation_steps != 1:
             raise ValueError(
                 "gradient_accumulation_steps follows from rollout_batch_size, num_mini_batches "
@@ -309,6 +306,27 @@ class PPOConfig(StageConfig):
                 "num_rollouts says how long PPO runs; leave num_train_epochs and max_steps out"
             )
         return self
+
+
+def pieces_of_step(rollout: int, num_mini_batches: int, size: int) -> tuple[int, int]:
+    """How many responses a forward pass of PPO's update holds, and how many passes make a step.
+
+    The responses of a step are shared out evenly among the processes that train together, and a
+    share goes through in passes of ``size``, or at once where it is smaller.
+
+    Raises:
+        ValueError: they do not divide.
+    """
+    num_processes = processes.count()
+    share, over = divmod(rollout, num_mini_batches * num_processes)
+    held = min(size, share)
+    if over or share % held:
+        among = f" * {num_processes} processes" if num_processes > 1 else ""
+        raise ValueError(
+            f"rollout_batch_size ({rollout}) must be a multiple of num_mini_batches * "
+            f"per_device_train_batch_size ({num_mini_batches} * {size}){among}"
+        )
+    return held, share // held
 
 
 CONFIG_OF: dict[str, type[StageConfig]] = {

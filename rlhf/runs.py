@@ -6,7 +6,6 @@ of files in it are known here and in :mod:`rlhf.folders`, and nowhere else.
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import IO, Any, Protocol, cast
 
 import yaml
 
-from rlhf import disk, provenance
+from rlhf import disk, processes, provenance
 from rlhf.config import CONFIG_OF, to_dict
 from rlhf.errors import RunError
 from rlhf.folders import RunFolder
@@ -113,8 +112,7 @@ def new_run(
     lineage = {role: _lineage(folder) for role, folder in (parents or {}).items()}
     out = Path(config.out)
     partial = out.with_name(out.name + _PARTIAL)
-    writes = int(os.environ.get("RANK", "0")) == 0
-    if not writes:  # another process of the same training makes and finishes the folder
+    if not processes.is_first():  # which makes and finishes the folder
         yield Run(partial, newest_checkpoint(partial) if resume else None, writes=False)
         return
     with disk.readable_errors(partial, out):

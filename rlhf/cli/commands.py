@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rlhf import processes
+
 _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 
 
@@ -19,10 +21,16 @@ def train(options: argparse.Namespace) -> int:
     # Libraries print their logs to stdout, which is for the result.
     with redirect_stdout(sys.stderr):
         stage = import_module(f"rlhf.stages.{options.command}")
-        _announce(options.command)
+        if processes.is_first():
+            _announce(options.command)
         path = stage.run(config, resume=options.resume)
-    _summarise(path)
-    print(path)
+    if processes.count() > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+    if processes.is_first():
+        _summarise(path)
+        print(path)
     return 0
 
 

@@ -32,6 +32,7 @@ from transformers.pytorch_utils import Conv1D
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
 from rlhf.model.lora import fuse
+from rlhf.model.shards import whole
 
 WEIGHTS = "adapter_model.safetensors"
 """PEFT's name for the file beside ``adapter_config.json``."""
@@ -125,10 +126,17 @@ def copy_adapter(model: PeftModel, source: str, name: str, *, trainable: bool = 
     model.set_requires_grad(name, requires_grad=trainable)
 
 
-def save_adapter(model: PeftModel, folder: Path, name: str = "default") -> None:
-    """Write one adapter, whatever it is called, so that PEFT loads it from ``folder``."""
+def save_adapter(
+    model: PeftModel, folder: Path, name: str = "default", *, writes: bool = True
+) -> None:
+    """Write one adapter, whatever it is called, so that PEFT loads it from ``folder``.
+
+    Of several processes with a part each, all must call it and one of them ``writes``.
+    """
+    state = whole(_state(model, name))
+    if not writes:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in _state(model, name).items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(model.peft_config[name])
     config.inference_mode = True

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf.errors import ModelError
+from rlhf.model.shards import whole
 
 
 class ScoreHead(nn.Linear):
@@ -47,9 +48,11 @@ def attach_score_head(model: PreTrainedModel) -> ScoreHead:
     return head
 
 
-def save_head(head: ScoreHead, path: Path) -> None:
-    """Write the head as safetensors."""
-    save_file({name: t.detach().cpu().contiguous() for name, t in head.state_dict().items()}, path)
+def save_head(head: ScoreHead, path: Path, *, writes: bool = True) -> None:
+    """Write the head as safetensors; of several processes, all must call it and one ``writes``."""
+    state = whole(head.state_dict())
+    if writes:
+        save_file(state, path)
 
 
 def load_head(path: Path, device: torch.device | None = None) -> ScoreHead:

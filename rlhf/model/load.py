@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from rlhf import processes
 from rlhf.chat import PLAIN_TEMPLATE
 from rlhf.config import Dtype, ModelConfig
 from rlhf.errors import ModelError
@@ -65,6 +66,8 @@ def compute_dtype(dtype: Dtype = "auto") -> torch.dtype:
 def device() -> torch.device:
     """Where this process computes: its GPU, or the CPU."""
     if torch.cuda.is_available():
+        if processes.count() > 1:  # each has its own, which nobody may have made current yet
+            torch.cuda.set_device(processes.index_here())
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
@@ -120,6 +123,11 @@ def differentiable(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def quantized(model: torch.nn.Module) -> bool:
+    """Whether some layer is stored in 4 or 8 bits."""
+    return any(isinstance(layer, (Linear4bit, Linear8bitLt)) for layer in model.modules())
 
 
 def computes_in_fp32(model: torch.nn.Module) -> bool:

@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 from transformers import TrainingArguments
 
-from rlhf.config import PPOConfig, ValueModel
+from rlhf.config import PPOConfig, ValueModel, pieces_of_step
 
 
 @dataclass
 class PPOArguments(TrainingArguments):
     """Arguments of :class:`rlhf.ppo.trainer.PPOTrainer`; each is explained in ``PPOConfig``.
 
-    ``max_steps`` and ``gradient_accumulation_steps`` follow from the others. Checkpoints and
+    ``max_steps`` and ``gradient_accumulation_steps`` follow from the others, and so does
+    ``micro_batch_size``, the sequences of one forward pass. Checkpoints and
     evaluations fall between rollouts: their steps are rounded up to whole ones.
     """
 
@@ -52,14 +53,11 @@ class PPOArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        size = self.num_mini_batches * self.per_device_train_batch_size
-        if self.rollout_batch_size % size or self.rollout_batch_size % self.samples_per_prompt:
-            raise ValueError(
-                f"rollout_batch_size={self.rollout_batch_size} must be a multiple of "
-                f"num_mini_batches * per_device_train_batch_size = {size} and of "
-                f"samples_per_prompt = {self.samples_per_prompt}"
-            )
-        self.gradient_accumulation_steps = self.rollout_batch_size // size
+        if self.rollout_batch_size % self.samples_per_prompt:
+            raise ValueError("rollout_batch_size must be a multiple of samples_per_prompt")
+        self.micro_batch_size, self.gradient_accumulation_steps = pieces_of_step(
+            self.rollout_batch_size, self.num_mini_batches, self.per_device_train_batch_size
+        )
         self.max_steps = self.num_rollouts * self.steps_per_rollout
         self.save_steps = self._whole_rollouts(self.save_steps)
         if self.eval_steps is not None:

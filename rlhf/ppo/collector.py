@@ -33,6 +33,7 @@ from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.objectives import masked_mean, overlong_penalty
 from rlhf.ppo.rewards import RewardAdapter, Rewards
 from rlhf.ppo.rollout import Rollout, select
+from rlhf.ppo.together import lists_of_all, of_all, share
 from rlhf.records import Message, Prompt
 
 Row = Mapping[str, Any]
@@ -112,36 +113,37 @@ class Collector:
     ) -> tuple[Rollout, Metrics]:
         """One response per row, and what it is like on average.
 
+        Each process answers its share of the rows; all of them return the whole.
+
         ``first`` is the number of the first response in the run, which with the seed tells its
         noise. An evaluation has noise of its own and fits no units.
         """
         clock = time.perf_counter()
         args = self.args
-        prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in rows]
+        own, before = share(rows)
+        prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in own]
         sampling = Sampling(
             max_new_tokens=args.max_new_tokens,
             temperature=args.temperature,
             seed=args.seed + evaluates,
-            first=first,
+            first=first + before,
             batch_size=args.rollout_batch_size,
         )
         account = None
         if self.sampler_is_exact:
             head = None if self.value_is_own else self.value_head
-            account = _Account(len(rows), args, head, self.model.device)
+            account = _Account(len(own), args, head, self.model.device)
         with acting_as(self.model, "policy"), self.autocast():
             responses = sample_ids(self.model, self.tokenizer, prompts, sampling, watch=account)
         sampled = time.perf_counter()
-        batch = sequences(
-            prompts,
-            responses,
-            pad_id=cast("int", self.tokenizer.pad_token_id),
-            device=self.model.device,
-        )
+        batch = self._joined(prompts, responses)
         self.model.eval()
         said = self._ask(batch)
         said |= account.of(batch) if account else self._ask_policy(batch)
-        columns = [self._score(part, said, rows, responses) for part in self.rewards.parts]
+        columns = [self._score(part, said, own, responses) for part in self.rewards.parts]
+        prompts, responses = (lists_of_all(x, len(rows)) for x in (prompts, responses))
+        whole = self._joined(prompts, responses)
+        columns = [of_all(column, whole.last) for column in columns]
         raw = self.rewards.combine(columns)
         if args.score_norm == "frozen" and self.units.mean is None and not evaluates:
             self.units.fit(raw)
@@ -153,19 +155,19 @@ class Collector:
         stops = set(stop_token_ids(self.tokenizer))
         finished = torch.tensor([row[-1] in stops for row in responses], device=raw.device)
         overlong = overlong_penalty(
-            batch.response_mask.sum(dim=1),
+            whole.response_mask.sum(dim=1),
             finished,
             max_new_tokens=args.max_new_tokens,
             buffer=args.overlong_buffer,
         )
+        if self.value_is_own:
+            said["values"] = self._values(batch)
+        per_token = ("logprobs", "ref_logprobs", "entropy", "values")
         rollout = Rollout(
-            sequences=batch,
+            sequences=whole,
             finished=finished,
             scores=scores - args.missing_eos_penalty * overlong,
-            logprobs=said["logprobs"],
-            ref_logprobs=said["ref_logprobs"],
-            entropy=said["entropy"],
-            values=self._values(batch) if self.value_is_own else said["values"],
+            **{name: of_all(said[name], whole.response_mask) for name in per_token},
         )
         metrics = _means(rollout, raw)
         for name, column in zip(self.rewards.names, columns, strict=True):
@@ -173,6 +175,12 @@ class Collector:
         metrics["time/sampling"] = sampled - clock
         metrics["time/scoring"] = time.perf_counter() - sampled
         return rollout, metrics
+
+    def _joined(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> Sequences:
+        pad_id = cast("int", self.tokenizer.pad_token_id)
+        return sequences(prompts, responses, pad_id=pad_id, device=self.model.device)
 
     def _ask_policy(self, batch: Sequences) -> dict[str, Tensor]:
         """Logprobs, entropy, and values where they are read from the policy's states."""

@@ -13,6 +13,8 @@ from rlhf.ppo.objectives import Advantages, gae, inverse_deviation, kl_penalized
 PerToken = Float[Tensor, "batch response"]
 PerResponse = Float[Tensor, " batch"]
 
+_EVERYTHING = slice(None)
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -94,18 +96,21 @@ def micro_batches(
     num_mini_batches: int,
     micro_batch_size: int,
     order: Sequence[int],
+    share: slice = _EVERYTHING,
 ) -> Iterator[MicroBatch]:
     """One pass over the rollout in ``order``: optimizer steps of equal size, in pieces.
 
     Inside a step, rows of similar length share a piece; a piece is no wider than its longest row.
+    ``share`` is what this process learns of a step's rows, by length.
     """
     size = len(order) // num_mini_batches
     lengths: list[int] = rollout.sequences.mask.sum(dim=1).tolist()
     for start in range(0, size * num_mini_batches, size):
         step = sorted(order[start : start + size], key=lengths.__getitem__)
         num_tokens = int(rollout.mask[step].sum())
-        for piece in range(0, size, micro_batch_size):
-            rows = torch.tensor(step[piece : piece + micro_batch_size], device=rollout.mask.device)
+        own = step[share]
+        for piece in range(0, len(own), micro_batch_size):
+            rows = torch.tensor(own[piece : piece + micro_batch_size], device=rollout.mask.device)
             taken = select(rollout.sequences, rows)
             width = taken.response_mask.shape[1]
             yield MicroBatch(

@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from trl.trainer.base_trainer import (
 )
 from trl.trainer.utils import disable_dropout_in_model
 
+from rlhf import processes
 from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
 from rlhf.model.heads import load_head, save_head
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
@@ -31,6 +32,7 @@ from rlhf.ppo.objectives import adapted_kl_coef, explained_variance
 from rlhf.ppo.order import PromptOrder, shuffled
 from rlhf.ppo.rewards import RewardFunc, Rewards
 from rlhf.ppo.rollout import MicroBatch, micro_batches
+from rlhf.ppo.together import Means, add_up_gradients, refuse_shards, start_alike, sum_over_all
 
 _log = logging.getLogger(__name__)
 _STATE = "ppo_state.json"
@@ -97,7 +99,7 @@ class PPOTrainer(_BaseTrainer):
         self._told: set[str] = set()
         self._rests = False
         self._step_kl = 0.0
-        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._means = Means()
         super().__init__(
             model=policy,
             args=args,
@@ -108,8 +110,12 @@ class PPOTrainer(_BaseTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        if self.accelerator.num_processes > 1:
-            raise ValueError("PPOTrainer runs in one process; start it without a launcher")
+        refuse_shards(self.accelerator)
+        # several processes: gradients are added up here, and DDP has no place
+        make = self.accelerator.prepare_model
+        self.accelerator.prepare_model = partial(make, evaluation_mode=True)
+        frozen = role_parameters(policy, "reference")
+        start_alike([*frozen, *self._policy_parameters, *self._value_parameters])
         self.collector = Collector(
             model=policy,
             tokenizer=self.tokenizer,
@@ -158,8 +164,9 @@ class PPOTrainer(_BaseTrainer):
                     rollout,
                     advantages,
                     num_mini_batches=args.num_mini_batches,
-                    micro_batch_size=args.per_device_train_batch_size,
+                    micro_batch_size=args.micro_batch_size,
                     order=shuffled(args.rollout_batch_size, args.seed, number, epoch),
+                    share=slice(processes.index(), None, processes.count()),
                 )
                 for place, piece in enumerate(pieces):
                     is_first = epoch == 0 and place < args.gradient_accumulation_steps
@@ -201,14 +208,27 @@ class PPOTrainer(_BaseTrainer):
                 if inputs.trains_policy:
                     of_policy = self._policy_loss(states, inputs)
                 self.accelerator.backward(of_policy + of_value)
-        pieces = self.ppo.gradient_accumulation_steps
+        pieces = self.ppo.gradient_accumulation_steps * processes.count()
         self._note(
             {
                 "loss/policy": of_policy.detach() * pieces,
                 "loss/value": of_value.detach() * pieces,
             }
         )
-        return of_policy.detach() + of_value.detach()
+        if self.accelerator.sync_gradients:
+            self._end_step(inputs)
+        # Trainer reports the mean over processes
+        return (of_policy.detach() + of_value.detach()) * processes.count()
+
+    def _end_step(self, inputs: MicroBatch) -> None:
+        """The gradients of all processes; whether all of them have gone too far."""
+        if inputs.trains_policy:
+            add_up_gradients(self._policy_parameters)
+        add_up_gradients(self._value_parameters)
+        kl = float(sum_over_all(torch.tensor(self._step_kl, device=self.ppo.device)))
+        if self.ppo.stop_kl is not None and kl > self.ppo.stop_kl:
+            self._rests = True
+        self._step_kl = 0.0
 
     def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
         args, batch = self.ppo, inputs.sequences
@@ -249,9 +269,6 @@ class PPOTrainer(_BaseTrainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:  # noqa: ARG002 - Trainer's signature
         """Each role by itself: a large value loss must not shrink the policy's step."""
-        if self.ppo.stop_kl is not None and self._step_kl > self.ppo.stop_kl:
-            self._rests = True
-        self._step_kl = 0.0
         self.accelerator.unscale_gradients()
         most = self.ppo.max_grad_norm
         value = nn.utils.clip_grad_norm_(self._value_parameters, most)
@@ -276,17 +293,16 @@ class PPOTrainer(_BaseTrainer):
         """Score, KL, length and share of finished responses on held-out prompts."""
         dataset = cast("Dataset", eval_dataset or self.eval_dataset)
         rows = [dict(dataset[i]) for i in range(len(dataset))]
-        kept, self._sums = self._sums, defaultdict[str, list[float]](list)
+        found = Means()
         size = self.ppo.rollout_batch_size
         for start in range(0, len(rows), size):
             _, seen = self.collector.collect(rows[start : start + size], start, evaluates=True)
-            self._note(seen)
+            found.add(seen)
         metrics = {
-            f"{metric_key_prefix}_{name}": sum(seen) / len(seen)
-            for name, seen in self._sums.items()
+            f"{metric_key_prefix}_{name}": mean
+            for name, mean in found.take(self.ppo.device).items()
             if not name.startswith("time/")
         }
-        self._sums = kept
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -296,19 +312,20 @@ class PPOTrainer(_BaseTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last log; evaluations stand alone."""
         if not any(key.startswith("eval_") for key in logs):
-            logs = {**logs, **{name: sum(seen) / len(seen) for name, seen in self._sums.items()}}
-            self._sums.clear()
+            logs = {**logs, **self._means.take(self.ppo.device)}
             for name, sentence in complaints([*self.state.log_history, logs]).items():
                 if name not in self._told:
                     self._told.add(name)
-                    _log.warning(sentence)
+                    if processes.is_first():
+                        _log.warning(sentence)
         super().log(logs, start_time)
 
     def _note(self, metrics: Mapping[str, float | Tensor]) -> None:
-        for name, value in metrics.items():
-            self._sums[name].append(float(value))
+        self._means.add(metrics)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002
+        if not self.ppo.should_save:
+            return
         folder = Path(output_dir or cast("str", self.ppo.output_dir))
         save_adapter(self._peft, folder)
         if self.collector.value_is_own:

@@ -1,6 +1,5 @@
 """The page about one run: what was asked, how it went, where it came from, what it writes."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from rlhf import processes
 from rlhf.report.page import charts, document, facts, heading, section
 from rlhf.report.plots import Series, lines, number
 from rlhf.runs import FinishedRun, is_run, open_run
@@ -48,7 +48,7 @@ def write_run_report(path: str | Path) -> Path | None:
     Raises:
         RunError: there is no finished run at ``path``.
     """
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not processes.is_first():
         return None
     run = open_run(path)
     draft = run.report.with_suffix(".new")

@@ -1,5 +1,6 @@
 """Direct preference optimization: raise what was chosen over what was rejected."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.samples import record_samples
-from rlhf.stages.trainer import StageTrainer
+from rlhf.stages.trainer import PairStageTrainer
 from rlhf.stages.training import (
     precision,
     save_trained,
@@ -72,8 +73,40 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     return Path(config.out)
 
 
-class PreferenceTrainer(StageTrainer, DPOTrainer):
-    """TRL's trainer on ids that are tokenised already."""
+class PreferenceTrainer(PairStageTrainer, DPOTrainer):
+    """TRL's trainer on ids that are tokenised already, each pair of a step counting the same."""
+
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: Any,  # noqa: ANN401
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """What the micro-batch contributes to the mean over the pairs of the step."""
+        num_filled = inputs.pop("num_filled", 0)
+        found = super().compute_loss(model, inputs, return_outputs)
+        if return_outputs:
+            return found
+        if num_filled:
+            found = found - self._of_filled(inputs, num_filled)
+        return self.of_step(found, inputs, num_items_in_batch)
+
+    def leave_out(self, batch: dict[str, Any], first: int) -> None:
+        """Responses without tokens have no logprobs, and a loss that does not change."""
+        for of_side in batch["completion_mask"].chunk(2):
+            of_side[first:] = 0
+        batch["num_filled"] = self.num_filled
+
+    def _of_filled(self, inputs: Any, num_filled: int) -> float:  # noqa: ANN401
+        """What pairs without tokens add to the mean loss; TRL's means of pairs are put right."""
+        constant = {"hinge": 1.0, "ipo": (2 * self.beta) ** -2}
+        rows = inputs["completion_mask"].any(dim=1).chunk(2)[0]
+        whole = len(rows) * self.accelerator.num_processes
+        for name, found in self._metrics["train"].items():
+            if name.startswith(("rewards/", "logps/")):
+                found[-1] *= whole / (whole - num_filled)
+        return constant.get(self.loss_types[0], math.log(2)) * float((~rows).float().mean())
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:  # noqa: ANN401
         return dataset

@@ -14,11 +14,11 @@ from torch.utils.data import Dataset
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
 
+from rlhf import processes
 from rlhf.chat import IGNORED, encode_completion, encode_demonstration, encode_text
 from rlhf.config import PretrainConfig, SourceConfig
 from rlhf.data.sources import read, read_texts
@@ -29,6 +29,7 @@ from rlhf.records import Demonstration
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.sandbox.corpus import documents
+from rlhf.stages.shares import Sharing
 from rlhf.stages.training import save_trained, train, training_arguments
 
 Row = dict[str, list[int]]
@@ -65,7 +66,7 @@ def run(config: PretrainConfig, *, resume: bool = False) -> Path:
     learned = _in_order(encoded_rows(config, config.data.train, tokenizer, config.seed), config)
     held_out = encoded_rows(config, config.data.eval, tokenizer, config.seed + _EVAL_SEED)
     with new_run("pretrain", config, resume=resume) as folder:
-        trainer = Trainer(
+        trainer = Sharing(
             model,
             training_arguments(
                 TrainingArguments,
@@ -165,7 +166,7 @@ def _in_order(rows: Sequence[Row], config: PretrainConfig) -> list[Row]:
 
     A corpus may teach one thing before another, so rows move within a window only.
     """
-    batch = config.per_device_train_batch_size
+    batch = config.per_device_train_batch_size * processes.count()
     shuffler = random.Random(config.seed)
     ordered: list[Row] = []
     for start in range(0, len(rows), batch * _WINDOW):

@@ -24,11 +24,12 @@ from rlhf.model.adapters import refuse, trains_with_dropout, unrounded
 from rlhf.model.bases import Actor, InMemory
 from rlhf.model.heads import ScoreHead, attach_score_head, save_head
 from rlhf.model.scorer import Scorer
+from rlhf.model.shards import is_sharded
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.trainer import StageTrainer
+from rlhf.stages.trainer import PairStageTrainer
 from rlhf.stages.training import (
     precision,
     save_trained,
@@ -73,14 +74,15 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
                 )
             folder.record(base=start.facts(), data=records.files, records=records.notes)
             train(trainer, folder, config)
-            folder.record(scores=_scale(trainer, tokenizer, head))
-            save_head(head, folder.head)
+            if not is_sharded(model):
+                folder.record(scores=_scale(trainer, tokenizer, head))
+            save_head(head, folder.head, writes=folder.writes)
         save_trained(model, tokenizer, folder)
     write_run_report(config.out)
     return Path(config.out)
 
 
-class PairTrainer(StageTrainer, RewardTrainer):
+class PairTrainer(PairStageTrainer, RewardTrainer):
     """TRL's trainer, with scores read by us and each pair counted once, ties as half."""
 
     def compute_loss(
@@ -88,14 +90,17 @@ class PairTrainer(StageTrainer, RewardTrainer):
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002 - Trainer's signature
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - Trainer's signature
         """Mean over the pairs of -log sigmoid(chosen - rejected - margin)."""
         mask = inputs["attention_mask"]
         tokens = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False).logits
         # the mask, not the pad token, tells where a row ends: a pad token may be the end token
         rows = torch.arange(len(mask), device=mask.device)
-        output = SimpleNamespace(logits=tokens[rows, mask.sum(dim=1) - 1])
+        scores = tokens[rows, mask.sum(dim=1) - 1]
+        counts = rows % (len(rows) // 2) < inputs.get("num_pairs", len(rows))
+        output = SimpleNamespace(logits=torch.where(counts[:, None], scores, scores.detach()))
+        counts = counts.chunk(2)[0]
 
         def scored(**_: object) -> SimpleNamespace:
             return output
@@ -106,9 +111,18 @@ class PairTrainer(StageTrainer, RewardTrainer):
         # TRL averages over batches, of which the last is short, and counts a tie as wrong
         metrics = self._metrics["train" if self.network.training else "eval"]
         for name, of_pairs in (("accuracy", better), ("margin", chosen - rejected)):
-            gathered = cast("torch.Tensor", self.accelerator.gather_for_metrics(of_pairs))
-            metrics[name][-1:] = gathered.tolist()
-        return (loss, {"logits": output.logits}) if return_outputs else loss
+            of_all = self.accelerator.gather_for_metrics(of_pairs.where(counts, torch.nan))
+            found = cast("torch.Tensor", of_all)
+            metrics[name][-1:] = found[~found.isnan()].tolist()
+        if return_outputs:
+            return loss, {"logits": output.logits}
+        left_out = nn.functional.logsigmoid(chosen - rejected - inputs.get("margin", 0.0))[~counts]
+        mean = cast("torch.Tensor", loss) + left_out.sum() / len(counts)
+        return self.of_step(mean, inputs, num_items_in_batch)
+
+    def leave_out(self, batch: dict[str, Any], first: int) -> None:
+        """See :class:`rlhf.stages.shares.Sharing`."""
+        batch["num_pairs"] = first
 
 
 @contextmanager

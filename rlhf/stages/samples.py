@@ -10,6 +10,7 @@ from rlhf.chat import decode_response, encode_prompt
 from rlhf.model.bases import context_length
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as
+from rlhf.model.shards import is_sharded
 from rlhf.records import Demonstration, Preference, Prompt
 from rlhf.runs import Run
 
@@ -23,8 +24,11 @@ def record_samples(
     tokenizer: PreTrainedTokenizerFast,
     records: Sequence[Demonstration | Preference | Prompt],
 ) -> None:
-    """Record a few likeliest responses to the prompts of ``records`` that leave room for one."""
-    if not run.writes:
+    """Record a few likeliest responses to the prompts of ``records`` that leave room for one.
+
+    A model that several processes hold in parts writes none.
+    """
+    if not run.writes or is_sharded(model):
         return
     encoded = [(p, encode_prompt(tokenizer, p)) for p in map(_prompt, records[: 4 * _NUM_SAMPLES])]
     most = context_length(model) - _LONGEST

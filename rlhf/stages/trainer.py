@@ -10,9 +10,10 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import Trainer
 
 from rlhf.model.adapters import rank_state, restore_ranks
+from rlhf.model.shards import put, whole
+from rlhf.stages.shares import Sharing
 
 _TRAINED = "trained.safetensors"
 _RANKS = "ranks.safetensors"
@@ -24,7 +25,7 @@ _POOL = 16
 cast("Any", trl.trainer.utils)._use_triton = bool
 
 
-class StageTrainer(Trainer):
+class StageTrainer(Sharing):
     """A trainer with exact checkpoints and with batches of rows of similar length.
 
     A checkpoint holds every trainable tensor, whoever made it, and not the base. PEFT's own leave
@@ -32,51 +33,87 @@ class StageTrainer(Trainer):
     importances), and restore some adapters frozen.
     """
 
+    _order: "ByLength | None" = None
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:  # noqa: ANN401
         rows = self.train_dataset  # the argument has lost the columns that the model does not read
         if self.args.train_sampling_strategy != "random" or not isinstance(rows, Dataset):
             return super()._get_train_sampler(train_dataset)
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return ByLength(rows["length"], step, self.args.seed)
+        size = self._train_batch_size * self.accelerator.num_processes
+        step = size * self.args.gradient_accumulation_steps
+        self._order = ByLength(rows["length"], step, self.args.seed)
+        return self._order
+
+    def _run_epoch(self, model: Any, epoch: int, *rest: Any, **named: Any) -> Any:  # noqa: ANN401
+        if self._order is not None:
+            # where several processes resume, accelerate does not find it to tell it
+            self._order.set_epoch(epoch)
+        return super()._run_epoch(model, epoch, *rest, **named)
 
     @property
     def network(self) -> nn.Module:
         """The model, unwrapped."""
         return cast("nn.Module", self.model)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write what a checkpoint holds of the model, whatever the model is wrapped in."""
+        if self.is_deepspeed_enabled:  # its engine has checkpoints of its own
+            super().save_model(output_dir, _internal_call)
+            return
+        trained, ranks = whole(_trained(self.network)), whole(rank_state(self.network))
+        if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_on_cpu(_trained(self.network)), folder / _TRAINED)
-        if ranks := rank_state(self.network):
-            save_file(_on_cpu(ranks), folder / _RANKS)
+        save_file(trained, folder / _TRAINED)
+        if ranks:
+            save_file(ranks, folder / _RANKS)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         state = load_file(Path(resume_from_checkpoint) / _TRAINED)
         trained = _trained(self.network)
         assert state.keys() == trained.keys(), state.keys() ^ trained.keys()
         for name, tensor in trained.items():
-            tensor.copy_(state[name])
+            put(tensor, state[name])
         ranks = Path(resume_from_checkpoint) / _RANKS
         if ranks.exists():
             restore_ranks(self.network, load_file(ranks))
 
     def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
             self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
     def create_model_card(self, *_: object, **__: object) -> None:
         """Nothing: a run writes one card, at its end."""
+
+
+class PairStageTrainer(StageTrainer):
+    """The same where the loss is a mean over pairs; a batch is the chosen, then the rejected."""
+
+    loss_is_scaled_for_ga = True
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:  # noqa: ANN401
+        """The micro-batches of one optimizer step, and its number of pairs over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        pairs = sum(len(batch["input_ids"]) // 2 for batch in batches)
+        return batches, pairs * self.accelerator.num_processes - self.num_filled
+
+    def of_step(self, mean: torch.Tensor, batch: Mapping[str, Any], count: Any) -> torch.Tensor:  # noqa: ANN401
+        """What the ``mean`` over a micro-batch contributes to that over the step's ``count`` pairs.
+
+        Gradients are averaged over processes afterwards, hence their number. Where nothing is
+        learnt there is no count.
+        """
+        if count is None:
+            return mean
+        return mean * (len(batch["input_ids"]) // 2 * self.accelerator.num_processes / count)
 
 
 class ByLength(Sampler[int]):
@@ -116,7 +153,3 @@ class ByLength(Sampler[int]):
 
 def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.data for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}

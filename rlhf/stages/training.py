@@ -4,11 +4,12 @@ import difflib
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import torch
 from peft import PeftModel
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -17,17 +18,20 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainingArguments,
+    set_seed,
 )
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
 )
 
+from rlhf import processes
 from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
-from rlhf.model.load import compute_dtype
+from rlhf.model.load import compute_dtype, quantized
+from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
 from rlhf.runs import Run
 from rlhf.stages.progress import Progress
@@ -76,13 +80,28 @@ def training_arguments(
         "restore_callback_states_from_checkpoint": stops_early,
         "save_total_limit": 2,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        # without it, processes on a CPU would not know of each other
+        "use_cpu": not torch.cuda.is_available(),
         **fixed,
     }
     extra = _validated(kind, config.trainer, ours.keys())
     try:
-        return kind(**ours, **extra)
+        made = kind(**ours, **extra)
     except ValueError as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    drive_one_gpu(made)
+    return made
+
+
+def drive_one_gpu(arguments: TrainingArguments) -> None:
+    """Keep the Trainer from spreading one process over all GPUs, which adapters do not survive."""
+    if arguments.n_gpu > 1:
+        log.warning(
+            "one of %d GPUs is used; `accelerate launch --config_file configs/accelerate/ddp.yaml "
+            "-m rlhf …` uses them all",
+            arguments.n_gpu,
+        )
+        cast("Any", arguments)._n_gpu = 1
 
 
 def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> DataConfig:
@@ -113,7 +132,17 @@ def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
     trainer.add_callback(Progress(run))
     if config.early_stopping_patience is not None:
         trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+    if trainer.is_fsdp_enabled and quantized(cast("nn.Module", trainer.model)):
+        raise ConfigError(
+            "FSDP would not shard a quantised base; set model.tuning: lora and quantization: none, "
+            "or launch with configs/accelerate/ddp.yaml"
+        )
+    assert trainer.accelerator.num_processes == processes.count(), "they would train alone"
+    if processes.count() > 1:
+        # the same dropout on every process would be less of it
+        set_seed(config.seed + processes.index())
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    trainer.accelerator.wait_for_everyone()  # a run is finished only where all of them got here
     run.record(steps=trainer.state.global_step, best_step=trainer.state.best_global_step)
 
 
@@ -121,14 +150,15 @@ def save_trained(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, run: Run
 ) -> None:
     """Write what later stages load: the adapter or the whole model, and the tokenizer."""
-    if not run.writes:
-        return
     if isinstance(model, PeftModel):
-        save_adapter(model, run.adapter)
+        save_adapter(model, run.adapter, writes=run.writes)
     else:
         model.config.use_cache = True  # the Trainer switched it off for itself
-        model.save_pretrained(run.model)
-    tokenizer.save_pretrained(str(run.tokenizer))
+        state = whole(model.state_dict()) if is_sharded(model) else None
+        if run.writes:
+            model.save_pretrained(run.model, state_dict=state)
+    if run.writes:
+        tokenizer.save_pretrained(str(run.tokenizer))
 
 
 def _check_trackers(names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # name that fits decides.
 ROWS = [
     {"rlhf"},
-    {"rlhf.errors"},
+    {"rlhf.errors", "rlhf.processes"},
     {"rlhf.records"},
     {"rlhf.plain"},
     {"rlhf.config"},
@@ -27,6 +27,7 @@ ROWS = [
     {"rlhf.ppo.trainer"},
     {"rlhf.stages"},
     {"rlhf.cli"},
+    {"rlhf.__main__"},
 ]
 UP_TO_MODEL = ROWS[: 1 + next(i for i, row in enumerate(ROWS) if "rlhf.model" in row)]
 LABELING_MAY = {name for row in UP_TO_MODEL for name in row} | {"rlhf.evaluate"}

@@ -9,7 +9,7 @@ from rlhf.config import SFTConfig
 from rlhf.errors import ConfigError
 from rlhf.runs import Run
 from rlhf.stages import training
-from rlhf.stages.training import training_arguments
+from rlhf.stages.training import drive_one_gpu, training_arguments
 from tests.stages import config
 
 
@@ -94,3 +94,11 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
 def test_a_tracker_that_is_installed_is_handed_on(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "get_available_reporting_integrations", lambda: ["wandb"])
     assert arguments(tmp_path, report_to=["wandb"]).report_to == ["wandb"]
+
+
+def test_one_process_drives_one_gpu(tmp_path, caplog):
+    made = arguments(tmp_path)
+    made._n_gpu = 4
+    drive_one_gpu(made)
+    assert made.n_gpu == 1
+    assert "one of 4 GPUs is used" in caplog.text
