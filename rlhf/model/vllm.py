@@ -6,8 +6,9 @@ Experimental: tested against a server that speaks vLLM's API, not yet run on a G
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +32,7 @@ _AT_ONCE = 256
 _TIMEOUT = httpx.Timeout(600.0, connect=10.0, pool=None)
 _TRIES, _PAUSE = 3, 1.0
 """Of a request that may be repeated, and seconds in between."""
+_GONE = int(httpx.codes.NOT_FOUND)
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank takes."""
 _AS_IT_IS: dict[str, Any] = {
@@ -79,19 +81,14 @@ class VLLM:
         self._rank = _rank(policy)
         self._prefix = f"policy-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}-"
         self._number = 0
-        self._http = httpx.Client(
-            base_url=self._url,
-            timeout=_TIMEOUT,
-            limits=httpx.Limits(max_connections=_AT_ONCE),
-            trust_env=False,
-        )
-        cards = self._cards()
-        self._refuse_other_base([c["root"] for c in cards if not c.get("parent")], base)
-        if processes.is_first():
-            for card in cards:  # of a run that was killed here
-                if card["id"].startswith(self._prefix):
-                    self._unload(card["id"])
-            shutil.rmtree(self._folder, ignore_errors=True)
+        with self._connected():
+            cards = self._cards()
+            self._refuse_other_base([c["root"] for c in cards if not c.get("parent")], base)
+            if processes.is_first():
+                for card in cards:  # of a run that was killed here
+                    if card["id"].startswith(self._prefix):
+                        self._unload(card["id"])
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def name(self) -> str:
@@ -102,11 +99,12 @@ class VLLM:
         """Send the policy's adapter, and take back the one before."""
         before, self._number = self.name, self._number + 1
         if processes.is_first():
-            if self._number > 1:
-                self._unload(before)
-                shutil.rmtree(self._folder / before)
             save_adapter(self._policy, self._folder / self.name, ADAPTER_OF["policy"])
-            self._load(self.name)
+            with self._connected():
+                if self._number > 1:
+                    self._unload(before)
+                    shutil.rmtree(self._folder / before)
+                self._load(self.name)
         PartialState().wait_for_everyone()
 
     def answer(
@@ -117,12 +115,21 @@ class VLLM:
     ) -> Answers:
         """One request per prompt, since each has a seed of its own; vLLM shows nobody its steps."""
         assert watch is None
-        with ThreadPoolExecutor(min(_AT_ONCE, len(prompts))) as pool:
+        with self._connected(), ThreadPoolExecutor(min(_AT_ONCE, len(prompts))) as pool:
             numbers = range(len(prompts))
             said = list(pool.map(partial(self._complete, sampling), numbers, prompts))
         return Answers([ids for ids, _ in said], [logprobs for _, logprobs in said])
 
     # -- requests --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _connected(self) -> Generator[None]:
+        """Connections for the length of a ``with`` block, none of which outlives it."""
+        limits = httpx.Limits(max_connections=_AT_ONCE)
+        with httpx.Client(
+            base_url=self._url, timeout=_TIMEOUT, limits=limits, trust_env=False
+        ) as self._http:
+            yield
 
     def _complete(
         self, sampling: Sampling, number: int, prompt: Sequence[int]
@@ -145,7 +152,9 @@ class VLLM:
             raise ModelError(f"{self._url} does not answer a prompt: {_reason(response)}")
         [choice] = self._json(response)["choices"]
         ids = cast("list[int] | None", choice.get("token_ids"))
-        logprobs = cast("list[float]", (choice.get("logprobs") or {}).get("token_logprobs") or [])
+        logprobs = cast(
+            "list[float | None]", (choice.get("logprobs") or {}).get("token_logprobs") or []
+        )
         if not ids or choice.get("prompt_token_ids") != list(prompt):
             raise ModelError(
                 f"{self._url} does not take and give token ids as they are; serve with vLLM 0.10.2 "
@@ -156,7 +165,7 @@ class VLLM:
                 f"{self._url} gives no logprob for each token; serve with vLLM itself, without a "
                 "proxy that drops them"
             )
-        return ids, logprobs
+        return ids, cast("list[float]", logprobs)
 
     def _cards(self) -> list[dict[str, Any]]:
         """The base and the adapters that the server holds."""
@@ -182,7 +191,7 @@ class VLLM:
     def _unload(self, name: str) -> None:
         """Take an adapter from the server, which may have lost it by itself."""
         response = self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, tries=_TRIES)
-        if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
+        if not response.is_success and response.status_code != _GONE:
             raise ModelError(f"{self._url} does not unload {name}: {_reason(response)}")
 
     def _call(
@@ -245,8 +254,8 @@ def _rank(policy: PeftModel) -> int:
     config = policy.peft_config[ADAPTER_OF["policy"]]
     if not isinstance(config, LoraConfig) or config.use_dora:
         raise ModelError(
-            "vLLM adds LoRA to a base and no other kind of adapter; use a policy with tuning: lora, "
-            "qlora or rslora, or rollout_engine: transformers"
+            "vLLM adds LoRA to a base and no other kind of adapter; take a policy of tuning: lora, "
+            "qlora or rslora, or set rollout_engine: transformers"
         )
     rank = max([config.r, *cast("dict[str, int]", config.rank_pattern).values()])
     return next((r for r in _RANKS if r >= rank), rank)

@@ -131,20 +131,12 @@ class Collector:
             first=first + before,
             batch_size=args.rollout_batch_size,
         )
-        account = None
-        if self.engine.shows_steps:
-            head = None if self.value_is_own else self.value_head
-            account = _Account(len(own), args, head, self.model.device)
         if not evaluates or first == 0:  # an evaluation's later pieces are of the same policy
             self.engine.follow()
-        with self.autocast():
-            answers = self.engine.answer(prompts, sampling, account)
+        responses, batch, noted = self._sample(prompts, sampling)
         sampled = time.perf_counter()
-        responses = answers.responses
-        batch = self._joined(prompts, responses)
         self.model.eval()
         said = self._ask(batch)
-        noted = account.of(batch) if account else _logprobs(answers, batch)
         if self.sampler_is_exact:
             said |= noted
         else:
@@ -171,13 +163,11 @@ class Collector:
         )
         if self.value_is_own:
             said["values"] = self._values(batch)
-        per_token = ["logprobs", "ref_logprobs", "entropy", "values"]
-        per_token += [] if self.sampler_is_exact else ["sampler_logprobs"]
         rollout = Rollout(
             sequences=whole,
             finished=finished,
             scores=scores - args.missing_eos_penalty * overlong,
-            **{name: of_all(said[name], whole.response_mask) for name in per_token},
+            **{name: of_all(x, whole.response_mask) for name, x in said.items() if x.dim() == 2},
         )
         metrics = _means(rollout, raw) | _mismatch(rollout, args.is_cap)
         for name, column in zip(self.rewards.names, columns, strict=True):
@@ -185,6 +175,21 @@ class Collector:
         metrics["time/sampling"] = sampled - clock
         metrics["time/scoring"] = time.perf_counter() - sampled
         return rollout, metrics
+
+    def _sample(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> tuple[list[list[int]], Sequences, dict[str, Tensor]]:
+        """Responses, with their prompts, and what their sampler noted of each token."""
+        account = None
+        if self.engine.shows_steps:
+            reads_states = self.sampler_is_exact and not self.value_is_own
+            head = self.value_head if reads_states else None
+            account = _Account(len(prompts), self.args, head, self.model.device)
+        with self.autocast():
+            answers = self.engine.answer(prompts, sampling, account)
+        batch = self._joined(prompts, answers.responses)
+        noted = account.of(batch) if account else _logprobs(answers, batch)
+        return answers.responses, batch, noted
 
     def _joined(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
@@ -299,7 +304,7 @@ def _logprobs(answers: Answers, batch: Sequences) -> dict[str, Tensor]:
     """What an engine elsewhere says of its tokens, (batch, response), 0 where there is none."""
     assert answers.logprobs is not None
     said = torch.zeros(batch.response_mask.shape, device=batch.ids.device)
-    said[batch.response_mask] = torch.tensor(sum(answers.logprobs, []), device=said.device)
+    said[batch.response_mask] = torch.tensor([x for row in answers.logprobs for x in row]).to(said)
     return {"logprobs": said}
 
 
