@@ -34,6 +34,8 @@ class FakeVLLM:
     max_lora_rank: int = 16
     enable_lora: bool = True
     allows_updates: bool = True
+    sees: bool = True
+    """Whether it has the disk that adapters are written to."""
     broken: int = 0
     """So many completions fail before one succeeds."""
     factor: float = 1.0
@@ -62,7 +64,7 @@ class FakeVLLM:
             return 400, error(f"The lora adapter '{name}' has already been loaded.")
         if not self.enable_lora:
             return 500, error("Call to add_lora method failed: LoRA is not enabled.")
-        if not folder.is_dir():
+        if not self.sees:
             return 404, error(f"Loading lora {name} failed: No adapter found for {folder}")
         rank = json.loads((folder / "adapter_config.json").read_text())["r"]
         if rank > self.max_lora_rank:
@@ -97,7 +99,7 @@ class FakeVLLM:
         )
         said: list[float] = []
 
-        def watch(rows, step, states, logits, tokens):
+        def watch(rows, step, states, logits, tokens):  # noqa: ARG001
             each = taken_logprobs(at_temperature(logits, sampling.temperature), tokens)
             said.append(self.factor * float(each))
 

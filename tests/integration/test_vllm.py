@@ -17,6 +17,7 @@ from rlhf.errors import ModelError
 from rlhf.model import vllm
 from rlhf.model.adapters import new_adapter
 from rlhf.model.load import load_base, load_tokenizer
+from rlhf.model.roles import role_parameters
 from rlhf.model.start import Start
 from rlhf.model.vllm import VLLM
 from rlhf.ppo.arguments import PPOArguments
@@ -184,22 +185,28 @@ def test_a_server_that_lies_about_logprobs_is_caught(runs, tmp_path, server, fac
     assert "processed_logprobs" in said
 
 
-def test_a_weight_scales_a_tokens_part_in_the_policys_gradient(runs, tmp_path, server):
-    server.factor = 1.5  # so that every weight is at the cap
+def test_a_weight_multiplies_a_tokens_part_of_the_policys_gradient(runs, tmp_path, server):
+    server.factor = 100.0  # the sampler finds every token so unlikely that every weight is capped
     ours = served(runs, tmp_path, server, is_cap=1.25)
     grads = []
-    for cap in (1.25, None):
-        ours.ppo.is_cap = cap
-        batch = next(ours.rollout_batches())
+    for ours.ppo.is_cap in (1.25, None):
+        piece = next(ours.rollout_batches())
         ours.model.zero_grad()
-        states = vars(ours)["collector"]._ask_policy(batch.sequences)["logprobs"]
-        assert (batch.weights is None) == (cap is None)
-        if batch.weights is not None:
-            far = (states - batch.mask.float() * 0) < -0.5
-            assert_close(batch.weights[far & batch.mask], torch.tensor(1.25).expand(int((far & batch.mask).sum())))
-        ours.training_step(ours.model, batch)
-        grads.append(ours.model.get_parameter(next(n for n, p in ours.model.named_parameters() if "lora_B.default" in n)).grad.clone())
-    assert not torch.equal(*grads)
+        ours.training_step(ours.model, piece)
+        grads.append([p.grad.clone() for p in role_parameters(ours.model, "policy")])
+    assert any(grad.abs().max() > 0 for grad in grads[0])
+    for weighted, plain in zip(*grads, strict=True):
+        assert_close(weighted, 1.25 * plain)
+
+
+def test_a_sampler_of_16_bits_in_this_process_is_weighed_too(runs, tmp_path):
+    ours = trainer(runs, tmp_path, bf16=True)
+    rollout, metrics = ours.collector.collect(PROMPTS, 0)
+    assert 0 < metrics["sampling/kl"] < 0.01
+    want = (rollout.logprobs - rollout.sampler_logprobs).exp().clamp(max=2.0)
+    assert_close(rollout.weights(2.0), want.where(rollout.mask, 0.0))
+    ours.train()
+    assert ours.state.global_step == 2 * 2 * 2
 
 
 def test_a_busy_server_is_asked_again(runs, tmp_path, server):
@@ -230,11 +237,13 @@ def test_each_failure_is_one_sentence_with_its_remedy(runs, tmp_path, server):
     server.max_lora_rank = 2
     with says(r"rank 4 is greater than max_lora_rank 16.*; add --max-lora-rank 8"):
         ours.collect(PROMPTS, 0)
+    server.sees = False
+    with says("No adapter found for .*; let it see .*served under this path"):
+        ours.collect(PROMPTS, 0)
     server.enable_lora = False
     with says("LoRA is not enabled.*; add --enable-lora"):
         ours.collect(PROMPTS, 0)
     server.allows_updates = False
-    ours.engine._unload = lambda name: None
     with says("Not Found.*; set VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"):
         ours.collect(PROMPTS, 0)
 

@@ -24,6 +24,7 @@ class Mutation:
     tests: str = "tests/unit/ppo"
 
 
+VLLM = "tests/integration/test_vllm.py"
 PPO, BANDIT = "tests/integration/test_ppo.py", "tests/integration/test_ppo_bandit.py"
 OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "ppo/collector.py", "ppo/trainer.py"
 ROLLOUT, SCORING, GENERATE = "ppo/rollout.py", "model/scoring.py", "model/generate.py"
@@ -148,6 +149,30 @@ MUTATIONS = {
     ),
     "the score is in other units": Mutation(
         COLLECTOR, "(raw - self.mean) / self.std", "raw / self.std", "frozen_units", PPO
+    ),
+    # samples of another engine
+    "weights have no cap": Mutation(
+        OBJECTIVES, "ratio.clamp(max=cap).where", "ratio.where", "importance_weights"
+    ),
+    "weights are upside down": Mutation(
+        OBJECTIVES,
+        "ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))",
+        "ratio = probability_ratio(sampler_logprobs.where(mask, 0.0), logprobs.where(mask, 0.0))",
+        "importance_weights or weighted_mean",
+    ),
+    "the KL in the loss is not weighed": Mutation(
+        OBJECTIVES, "squared if weights is None else squared * weights", "squared", "weight"
+    ),
+    "the policy's loss is not weighed": Mutation(
+        "ppo/losses.py", "dual_clip=args.dual_clip,\n        weights=inputs.weights,",
+        "dual_clip=args.dual_clip,", "a_weight_multiplies", VLLM,
+    ),
+    "the server keeps the first policy": Mutation(
+        COLLECTOR, "if not evaluates or first == 0:", "if first == 0:", "as_it_is_now", VLLM
+    ),
+    "the server is sent the reference": Mutation(
+        "model/vllm.py", 'self.name, ADAPTER_OF["policy"])', 'self.name, ADAPTER_OF["reference"])',
+        "as_it_is_now", VLLM,
     ),
     # who learns
     "the reference learns": Mutation(
