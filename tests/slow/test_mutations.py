@@ -110,7 +110,7 @@ MUTATIONS = {
         OBJECTIVES, "error = torch.maximum(error", "error = torch.minimum(error", "value_loss"
     ),
     "k2 without its half": Mutation(
-        OBJECTIVES, "return 0.5 * masked_mean((logprobs", "return masked_mean((logprobs", "k2"
+        OBJECTIVES, "return 0.5 * masked_mean(squared", "return masked_mean(squared", "k2"
     ),
     # the controller
     "the controller runs away": Mutation(
@@ -124,11 +124,12 @@ MUTATIONS = {
     ),
     # logprobs, sampling, scores
     "logprobs forget the temperature": Mutation(
-        SCORING, "next_logits(model, states) / temperature", "next_logits(model, states)",
+        SCORING, "at_temperature(next_logits(model, states), temperature)",
+        "next_logits(model, states)",
         "temperature", PPO,
     ),
     "sampling forgets the temperature": Mutation(
-        GENERATE, "(logits / temperature).softmax", "logits.softmax", "drawn_as_often",
+        GENERATE, "at_temperature(logits, temperature).softmax", "logits.softmax", "drawn_as_often",
         "tests/unit/model/test_generate.py",
     ),
     "noise is by the batch": Mutation(
@@ -205,7 +206,7 @@ MUTATIONS = {
         "gradient_on_nf4", PPO,
     ),
     "the policy never rests": Mutation(
-        TRAINER, "self.ppo.stop_kl is not None and self._step_kl > self.ppo.stop_kl", "False",
+        TRAINER, "self.ppo.stop_kl is not None and kl > self.ppo.stop_kl", "False",
         "rests_until", PPO,
     ),
     "tokens are counted per piece": Mutation(
