@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rlhf import disk
 
 
@@ -13,6 +15,11 @@ class RunFolder:
     """A run on disk: the one place that knows what its files are called."""
 
     path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The config that made the run, resolved."""
+        return self.path / "config.yaml"
 
     @property
     def adapter(self) -> Path:
@@ -82,3 +89,7 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Every logged line, in order."""
         return [json.loads(line) for line in disk.whole_lines(self.metrics)]
+
+    def read_config(self) -> dict[str, Any]:
+        """The config that made the run, as plain data."""
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))

@@ -28,7 +28,6 @@ MAY_CHANGE_ON_RESUME = {"report_to", "logging_steps"}
 _PARTIAL = ".partial"
 _LOCK = ".lock"
 _FACTS = "run.json"
-_CONFIG = "config.yaml"
 _CHECKPOINTS = "checkpoints"
 _TRAINER_STATE = "trainer_state.json"
 
@@ -152,8 +151,7 @@ def open_run(path: str | Path, stage: str | Sequence[str] | None = None) -> Fini
         raise RunError(
             f"{folder} is {_described([facts['stage']])}; {_described(wanted)} is needed here"
         )
-    config = cast("Facts", yaml.safe_load((folder / _CONFIG).read_text(encoding="utf-8")))
-    return FinishedRun(folder, facts["stage"], config, facts)
+    return FinishedRun(folder, facts["stage"], RunFolder(folder).read_config(), facts)
 
 
 def list_runs(root: str | Path) -> list[FinishedRun]:
@@ -227,7 +225,7 @@ def _open(stage: str, config: _Options, partial: Path, *, resume: bool) -> Run:
         facts["resumed"] = [*before.get("resumed", []), checkpoint.name]
         run = Run(partial, checkpoint, writes=True, facts=before | facts, _seconds_before=kept)
     text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-    (partial / _CONFIG).write_text(text, encoding="utf-8")
+    run.config_file.write_text(text, encoding="utf-8")
     provenance.reset_peak_memory()
     return run
 
@@ -250,7 +248,7 @@ def _finish(run: Run, out: Path) -> None:
 
 def _refuse_changes(partial: Path, resolved: Facts) -> None:
     """A resumed run is the same experiment, or it is another run."""
-    before = cast("Facts", yaml.safe_load((partial / _CONFIG).read_text(encoding="utf-8")))
+    before = RunFolder(partial).read_config()
     changed = [
         key
         for key in before.keys() | resolved.keys()
@@ -259,8 +257,8 @@ def _refuse_changes(partial: Path, resolved: Facts) -> None:
     if changed:
         keys = ", ".join(f"`{key}`" for key in sorted(changed))
         raise RunError(
-            f"{partial} was started with another {keys}; resume with {partial / _CONFIG}, "
-            "or choose another out="
+            f"{partial} was started with another {keys}; resume with "
+            f"{RunFolder(partial).config_file}, or choose another out="
         )
 
 
@@ -297,10 +295,8 @@ def _unfinished(partial: Path) -> str:
     stage = _read_facts(partial)["stage"] if (partial / _FACTS).exists() else None
     if stage not in CONFIG_OF:
         return f"{partial} is unfinished; delete it and start again"
-    return (
-        f"{partial} is unfinished; finish it with `rlhf {stage} {partial / _CONFIG} --resume`, "
-        "or delete it"
-    )
+    command = f"rlhf {stage} {RunFolder(partial).config_file} --resume"
+    return f"{partial} is unfinished; finish it with `{command}`, or delete it"
 
 
 def _described(wanted: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     top = parser()
     options, rest = top.parse_known_args(arguments)
     strange = [a for a in rest if a.startswith("-") or "=" not in a]
-    if strange or (rest and options.command not in STAGES):
+    if strange or (rest and options.command not in (*STAGES, "plan")):
         words = " ".join(strange or rest)
         top.exit(
             2,

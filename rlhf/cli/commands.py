@@ -1,6 +1,7 @@
 """What each command does: import its stage, run it, print the result."""
 
 import argparse
+import json
 import re
 import sys
 from contextlib import redirect_stdout
@@ -64,6 +65,17 @@ def _doctor(_: argparse.Namespace) -> int:
     for one in diagnosis.missing:
         print(f"{'missing':<15}{one}")
     return 1 if diagnosis.missing else 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rlhf.config import build
+    from rlhf.stages.plan import PlanOptions, facts, run, table
+
+    given = _given(options)
+    as_json = given.pop("json")
+    plan = run(build(PlanOptions, given, where="command line"))
+    print(json.dumps(facts(plan), indent=1) if as_json else table(plan))
+    return 1 if plan.fits is False else 0
 
 
 def _runs(options: argparse.Namespace) -> int:
@@ -151,5 +163,6 @@ COMMANDS = {
     "collect": _collect,
     "demo": _demo,
     "doctor": _doctor,
+    "plan": _plan,
     "runs": _runs,
 }

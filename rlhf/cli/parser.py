@@ -37,6 +37,12 @@ all of it on a small sandbox with simulated raters, in minutes on a CPU:
 `rlhf COMMAND --help` explains a command; for a stage it lists every key of its config.
 """
 
+_PLAN = """\
+examples:
+  rlhf plan configs/llama3-8b/ppo.yaml --gpu-memory 24
+  rlhf plan configs/qwen3-0.6b/sft.yaml per_device_train_batch_size=16
+  rlhf plan configs/llama3-8b/ppo.yaml --base mine/config.json --json
+"""
 _STAGE_EXAMPLES = """\
 examples:
   rlhf {0} configs/demo/{0}.yaml
@@ -90,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; see configs/")
         sub.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
         sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _add_plan(command)
     _add_judging(command)
     demo = command("demo", "Run the whole loop on a small sandbox, in minutes on a CPU.")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="default: runs/demo")
@@ -105,6 +112,20 @@ def parser() -> argparse.ArgumentParser:
     # Everything after it is for labeling_ui, which this package never imports: see main().
     command("label", "Gather votes: serve, add-user, import, export, status.", add_help=False)
     return top
+
+
+def _add_plan(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """What a stage will need."""
+    plan = command("plan", "Say what memory a stage will need, before it is run.", _PLAN)
+    plan.add_argument("config", type=Path, metavar="CONFIG", help="a stage's YAML file")
+    plan.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
+    plan.add_argument("--gpu-memory", type=float, metavar="GIB", help="does it fit, and if not?")
+    plan.add_argument("--prompt-length", type=int, help="default: what data.max_length leaves")
+    plan.add_argument("--base", help="another base: folder, config.json or hub name")
+    plan.add_argument("--stage", choices=STAGES, help="where the file's name does not say")
+    plan.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: 16 bits")
+    plan.add_argument("--attention", choices=("sdpa", "eager"), help="default: sdpa")
+    plan.add_argument("--json", action="store_true", help="for programs, in bytes")
 
 
 def _add_judging(command: Callable[..., argparse.ArgumentParser]) -> None:

@@ -49,10 +49,11 @@ def _plain_adapter(layer: LoraLayer, x: Tensor) -> str | None:
 
 
 def _updated(layer: LoraLayer, name: str, x: Tensor) -> Tensor:
-    result: Tensor = layer.base_layer(x)
-    narrow: Tensor = layer.lora_A[name](layer.lora_dropout[name](x))
+    flat = x.flatten(0, -2)
+    result: Tensor = layer.base_layer(flat)
+    narrow: Tensor = layer.lora_A[name](layer.lora_dropout[name](flat))
     wide = cast("Tensor", layer.lora_B[name].weight).t()
-    flat = torch.addmm(
-        result.flatten(0, -2), narrow.flatten(0, -2), wide, alpha=layer.scaling[name]
-    )
-    return flat.view(result.shape)
+    # in place, but not on what a 4-bit product gives, which may be a view; autocast needs a new one
+    owned = type(layer.base_layer) is nn.Linear and not torch.is_autocast_enabled(x.device.type)
+    add = result.addmm_ if owned else result.addmm
+    return add(narrow, wide, alpha=layer.scaling[name]).unflatten(0, x.shape[:-1])

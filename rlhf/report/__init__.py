@@ -12,7 +12,14 @@ from rlhf.report.records import (
     case_from_json,
     case_to_json,
 )
-from rlhf.report.run import RunReport, Sample, read_run, run_page, write_run_report
+from rlhf.report.run import (
+    RunReport,
+    Sample,
+    read_run,
+    run_page,
+    write_live_report,
+    write_run_report,
+)
 
 __all__ = [
     "Answer",
@@ -29,5 +36,6 @@ __all__ = [
     "comparison_page",
     "read_run",
     "run_page",
+    "write_live_report",
     "write_run_report",
 ]

@@ -16,10 +16,14 @@ _STYLE = (_HERE / "page.css").read_text(encoding="utf-8")
 _SCRIPT = (_HERE / "page.js").read_text(encoding="utf-8")
 
 
-def document(title: str, body: Iterable[str]) -> str:
-    """A whole page. Its policy lets no request leave and no script but ours run."""
+def document(title: str, body: Iterable[str], *, reload_after: int | None = None) -> str:
+    """A whole page. Its policy lets no request leave and no script but ours run.
+
+    It loads itself again after so many seconds, while what it shows is still going on.
+    """
+    again = f'<meta http-equiv="refresh" content="{reload_after}">' if reload_after else ""
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{again}'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"

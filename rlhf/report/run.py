@@ -11,10 +11,13 @@ import yaml
 from rlhf import processes
 from rlhf.report.page import charts, document, facts, heading, section
 from rlhf.report.plots import Series, lines, number
-from rlhf.runs import FinishedRun, is_run, open_run
+from rlhf.runs import FinishedRun, Run, is_run, open_run
 
 Facts = Mapping[str, Any]
 _TIMES = {"step", "epoch", "seconds"}
+_KL, _SCORES = "objective/kl", "objective/scores"
+_RELOAD_AFTER = 15
+"""Seconds."""
 _SHOWN_ELSEWHERE = {"samples", "parents", "versions", "stage", "status"}
 
 
@@ -56,32 +59,45 @@ def write_run_report(path: str | Path) -> Path | None:
     return draft.replace(run.report)
 
 
+def write_live_report(run: Run, progress: str) -> None:
+    """The same page about a run that goes on, which loads itself again and again."""
+    draft = run.report.with_suffix(".new")
+    draft.write_text(run_page(_read(run, run.facts), progress), encoding="utf-8")
+    draft.replace(run.report)
+
+
 def read_run(run: FinishedRun) -> RunReport:
     """What is on disk about ``run``."""
+    return _read(run, run.facts)
+
+
+def _read(run: FinishedRun | Run, facts_: Facts) -> RunReport:
     return RunReport(
         name=run.path.resolve().name,
-        stage=run.stage,
-        config=run.config,
-        facts=run.facts,
+        stage=facts_["stage"],
+        config=run.read_config(),
+        facts=facts_,
         metrics=run.read_metrics(),
-        lineage=list(_ancestors(run.facts)),
-        samples=[Sample(**sample) for sample in run.facts.get("samples", [])],
+        lineage=list(_ancestors(facts_)),
+        samples=[Sample(**sample) for sample in facts_.get("samples", [])],
     )
 
 
-def run_page(report: RunReport) -> str:
-    """``report`` as one self-contained HTML page."""
+def run_page(report: RunReport, progress: str = "") -> str:
+    """``report`` as one self-contained HTML page; ``progress`` says how far a live run is."""
     about = {k: v for k, v in report.facts.items() if k not in _SHOWN_ELSEWHERE}
     return document(
         f"{report.name}, {report.stage}",
         [
-            heading(report.name, _lead(report)),
+            heading(report.name, ", ".join(filter(None, [_lead(report), progress]))),
+            section("Score by KL", _score_by_kl(report.metrics)),
             section("Metrics", charts(_curves(report.metrics)), _last(report.metrics)),
             section("Samples", "".join(_sample(sample) for sample in report.samples)),
             section("Lineage", _lineage(report)),
             section("Configuration", f"<pre>{escape(_yaml(report.config))}</pre>"),
             section("Provenance", facts(about), facts(report.facts.get("versions", {}))),
         ],
+        reload_after=_RELOAD_AFTER if progress else None,
     )
 
 
@@ -99,6 +115,27 @@ def _duration(seconds: float) -> str:
         return f"{number(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _score_by_kl(metrics: Sequence[Facts]) -> str:
+    """Each score in the order of the rollouts (Gao et al. 2022, figure 1).
+
+    A score that a run is judged by and did not learn from falls where the others are exploited.
+    """
+    lines_ = [line for line in metrics if line.get(_KL) is not None]
+    names = dict.fromkeys(k for line in lines_ for k in line if k.startswith(f"{_SCORES}/"))
+    series = [
+        Series(
+            name.removeprefix(f"{_SCORES}/"),
+            [line[name] for line in lines_ if name in line],
+            [line[_KL] for line in lines_ if name in line],
+        )
+        for name in names
+    ]
+    if not any(len(s.y) > 1 for s in series):
+        return ""
+    title = "score by nats of KL from the reference"
+    return charts(lines(f"{title}: {s.name}", [s]) for s in series)
 
 
 def _curves(metrics: Sequence[Facts]) -> Iterable[str]:

@@ -1,6 +1,7 @@
-"""What is seen of a training while it runs: a bar on stderr and the metrics of the run folder."""
+"""What is seen of a training while it runs: a bar on stderr, and the page of the run."""
 # ruff: noqa: ARG002, ANN401 - the signatures are those of Transformers
 
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -9,8 +10,11 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf.model.adapters import allocate_ranks, schedule_ranks
+from rlhf.report import write_live_report
 from rlhf.runs import Run
 
+_PAGE_EVERY = 10.0
+"""Seconds."""
 _SHOWN = ("loss", "eval_loss", "eval_accuracy", "eval_rewards/accuracies")
 
 
@@ -21,6 +25,7 @@ class Progress(TrainerCallback):
         self._run = run
         self._bar: tqdm[Any] | None = None
         self._latest: dict[str, str] = {}
+        self._next_page = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -52,9 +57,13 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """One line in the run's metrics."""
+        """One line in the run's metrics; now and then, the page that plots them."""
         logs = cast("Mapping[str, float]", kwargs["logs"])
         self._run.log(logs, state.global_step)
+        now = time.monotonic()
+        if self._run.writes and now >= self._next_page:
+            self._next_page = now + _PAGE_EVERY
+            write_live_report(self._run, f"step {state.global_step} of {state.max_steps}")
         self._latest |= {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
         if self._bar is not None:
             self._bar.set_postfix(self._latest)

@@ -141,13 +141,17 @@ def _teach_to_end(folder: Path) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for _ in range(120):
-        ids = torch.randint(4, model.config.vocab_size, (8, 64))
-        ids[torch.rand(ids.shape) < 1 / _MEAN_RESPONSE] = _EOS
-        loss = model(input_ids=ids, labels=ids).loss
+    ended = 0.0
+    while abs(ended * _MEAN_RESPONSE - 1) > 0.05:
+        ids = torch.randint(4, model.config.vocab_size, (8, 96))
+        logits = model(input_ids=ids).logits.log_softmax(dim=-1)
+        # the words are as likely as they were; only the chance to end is learnt
+        end = logits[..., _EOS]
+        loss = -(end / _MEAN_RESPONSE + torch.log1p(-end.exp()) * (1 - 1 / _MEAN_RESPONSE)).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        ended = float(end.exp().mean())
     model.save_pretrained(folder)
 
 

@@ -70,7 +70,8 @@ def test_help_names_every_command_and_teaches_by_example(capsys: pytest.CaptureF
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert exit_.value.code == 0
-    for name in (*CONFIG_OF, "evaluate", "compare", "chat", "label", "demo", "doctor", "runs"):
+    others = ("plan", "evaluate", "compare", "chat", "label", "demo", "doctor", "runs")
+    for name in (*CONFIG_OF, *others):
         assert f"\n    {name}" in text
     assert "rlhf sft configs/demo/sft.yaml" in text
 

@@ -22,6 +22,7 @@ from rlhf.report import (
     case_from_json,
     case_to_json,
     comparison_page,
+    write_live_report,
     write_run_report,
 )
 from rlhf.runs import new_run
@@ -204,3 +205,37 @@ def test_only_the_first_process_writes_the_page(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert write_run_report(out) is None
     assert not (out / "report.html").exists()
+
+
+def test_a_run_that_goes_on_has_a_page_that_loads_itself_again(tmp_path):
+    with new_run("ppo", Config(str(tmp_path / "ppo"))) as run:
+        for step in (1, 2, 3):
+            run.log({"loss": 1.0 / step}, step)
+        write_live_report(run, "step 3 of 9")
+        page = Page(run.report.read_text(encoding="utf-8"))
+    [again] = [m for m in page.all("meta") if m.get("http-equiv") == "refresh"]
+    assert int(again["content"] or 0) > 0
+    assert "step 3 of 9" in page.text
+    assert [s["aria-label"] for s in page.all("svg")] == ["loss"]
+    write_run_report(tmp_path / "ppo")
+    done = Page((tmp_path / "ppo" / "report.html").read_text(encoding="utf-8"))
+    assert not [m for m in done.all("meta") if m.get("http-equiv") == "refresh"]
+
+
+def test_each_score_is_drawn_against_the_kl_in_the_order_of_the_rollouts(tmp_path):
+    with new_run("ppo", Config(str(tmp_path / "ppo"))) as run:
+        for step, (kl, learnt, gold) in enumerate([(0, 0, 5), (2, 1, 7), (4, 2, 3)], start=1):
+            scores = {"objective/scores/reward": learnt, "objective/scores/gold": gold}
+            run.log({"objective/kl": float(kl)} | scores, step)
+            run.log({"loss/policy": 0.0}, step)
+    path = write_run_report(tmp_path / "ppo")
+    assert path is not None
+    source = path.read_text(encoding="utf-8")
+    title = "score by nats of KL from the reference"
+    assert [s["aria-label"] for s in Page(source).all("svg")][:2] == [
+        f"{title}: reward", f"{title}: gold",
+    ]  # fmt: skip
+    [d] = re.findall(r'class="line c0" d="M([^"]*)"', source.split(f"{title}: gold")[2])[:1]
+    places = [tuple(map(float, point.split())) for point in d.split("L")]
+    assert places[0][0] < places[1][0] < places[2][0]
+    assert places[1][1] < places[0][1] < places[2][1]  # the y of a picture points down
