@@ -40,10 +40,8 @@ class Watcher(TrainerCallback):
         self.seen: dict[str, Any] = {}
         self.facts: dict[str, str] = {}
 
-    def on_train_begin(self, args, state, control, *, model, **kwargs):  # noqa: ARG002
+    def on_step_begin(self, args, state, control, *, model, **kwargs):  # noqa: ARG002 - their names
         self.facts = {"sharded": str(is_sharded(model)), "seed": str(torch.initial_seed())}
-
-    def on_step_begin(self, args, state, control, **kwargs):  # noqa: ARG002 - their names
         if state.global_step == self.fail_at:
             raise FailError
 

@@ -48,6 +48,8 @@ examples:
   rlhf {0} configs/demo/{0}.yaml
   rlhf {0} configs/demo/{0}.yaml out=runs/mine seed=1 data.train.0.path=mine.jsonl
   rlhf {0} configs/demo/{0}.yaml --resume             after it was interrupted
+on several GPUs (each key that says per_device is for each of them):
+  accelerate launch --config_file configs/accelerate/ddp.yaml -m rlhf {0} configs/demo/{0}.yaml
 """
 
 

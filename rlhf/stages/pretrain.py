@@ -81,7 +81,7 @@ def run(config: PretrainConfig, *, resume: bool = False) -> Path:
             processing_class=tokenizer,
         )
         train(trainer, folder, config)
-        save_trained(model.half(), tokenizer, folder)
+        save_trained(model, tokenizer, folder, torch.float16)
         # a base is one folder: the weights, and the tokenizer that made them
         tokenizer.save_pretrained(str(folder.model))
     write_run_report(config.out)
@@ -167,6 +167,7 @@ def _in_order(rows: Sequence[Row], config: PretrainConfig) -> list[Row]:
     A corpus may teach one thing before another, so rows move within a window only.
     """
     batch = config.per_device_train_batch_size * processes.count()
+    batch *= config.gradient_accumulation_steps
     shuffler = random.Random(config.seed)
     ordered: list[Row] = []
     for start in range(0, len(rows), batch * _WINDOW):

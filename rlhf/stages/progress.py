@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
+from rlhf import processes
 from rlhf.model.adapters import allocate_ranks, schedule_ranks
 from rlhf.report import write_live_report
 from rlhf.runs import Run
@@ -31,6 +32,10 @@ class Progress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar (on a terminal only); tell AdaLoRA how many steps there are."""
+        if processes.count() > 1:
+            # the same dropout everywhere would be less of it; the order of the rows, which must be
+            # the same everywhere, has been drawn
+            set_seed(args.seed + processes.index())
         schedule_ranks(cast("nn.Module", kwargs["model"]), state.max_steps)
         self._bar = tqdm(
             total=state.max_steps,

@@ -18,7 +18,6 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainingArguments,
-    set_seed,
 )
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
@@ -138,23 +137,30 @@ def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
             "or launch with configs/accelerate/ddp.yaml"
         )
     assert trainer.accelerator.num_processes == processes.count(), "they would train alone"
-    if processes.count() > 1:
-        # the same dropout on every process would be less of it
-        set_seed(config.seed + processes.index())
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
     trainer.accelerator.wait_for_everyone()  # a run is finished only where all of them got here
     run.record(steps=trainer.state.global_step, best_step=trainer.state.best_global_step)
 
 
 def save_trained(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, run: Run
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    run: Run,
+    dtype: torch.dtype | None = None,
 ) -> None:
-    """Write what later stages load: the adapter or the whole model, and the tokenizer."""
+    """Write what later stages load: the adapter or the whole model, and the tokenizer.
+
+    A whole model is written in ``dtype``.
+    """
     if isinstance(model, PeftModel):
         save_adapter(model, run.adapter, writes=run.writes)
     else:
         model.config.use_cache = True  # the Trainer switched it off for itself
-        state = whole(model.state_dict()) if is_sharded(model) else None
+        state = None
+        if is_sharded(model):
+            state = {name: tensor.to(dtype) for name, tensor in whole(model.state_dict()).items()}
+        elif dtype is not None:
+            model.to(dtype)  # pyright: ignore[reportArgumentType] - Transformers hides the overload
         if run.writes:
             model.save_pretrained(run.model, state_dict=state)
     if run.writes:

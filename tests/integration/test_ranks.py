@@ -47,6 +47,9 @@ PPO = {
     "value_learning_rate": 0.1,
     "learning_rate": 0.1,
 }
+SUPERVISED = ("pretrain", "sft", "reward", "dpo")
+STAGES = dict.fromkeys(SUPERVISED, 5) | {"ppo": 12}
+"""And how many steps each takes."""
 HALVED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
@@ -61,14 +64,18 @@ def make(make_base, tmp_path_factory) -> Callable[..., StageConfig]:
     sft.run(config(SFTConfig, root / "start", said, model=model, max_steps=1))
 
     def made(stage: str, where: str, **keys: Any) -> StageConfig:
-        out, data = root / where / stage, said if stage == "sft" else pairs
-        start = {"model": model} if stage == "sft" else {"sft": str(root / "start")}
-        if stage == "ppo":
-            start = {"policy": str(root / "start"), "reward": str(root / "alone/reward")} | PPO
+        talks = stage in ("pretrain", "sft")
+        out, data = root / where / stage, said if talks else pairs
+        start = {
+            "pretrain": {"base": str(make_base())},
+            "sft": {"model": model},
+            "ppo": {"policy": str(root / "start"), "reward": str(root / "alone/reward"), **PPO},
+        }.get(stage, {"sft": str(root / "start")})
         one = config(CONFIG_OF[stage], out, data, **{**STEPS, **start, **keys})
-        return replace(one, data=replace(one.data, eval_fraction=0.0))
+        source = replace(one.data.train[0], format="messages" if talks else "auto")
+        return replace(one, data=replace(one.data, train=[source], eval_fraction=0.0))
 
-    for stage in ("sft", "reward", "dpo"):
+    for stage in SUPERVISED:
         ranks.run(made(stage, "alone", per_device_train_batch_size=8))
     ranks.run(made("ppo", "alone"))
     return made
@@ -77,7 +84,7 @@ def make(make_base, tmp_path_factory) -> Callable[..., StageConfig]:
 @pytest.fixture(scope="module")
 def ddp(make: Callable[..., StageConfig]) -> Path:
     """The folder of what was trained alone and, in ``ddp``, by two processes."""
-    jobs = [[stage, make(stage, "ddp", **HALVED), {}] for stage in ("sft", "reward", "dpo")]
+    jobs = [[stage, make(stage, "ddp", **HALVED), {}] for stage in SUPERVISED]
     broken = make("ppo", "broken", per_device_train_batch_size=2, save_steps=4)
     jobs += [
         ["ppo", make("ppo", "ddp", per_device_train_batch_size=2), {"other_start": 1}],
@@ -92,7 +99,7 @@ def ddp(make: Callable[..., StageConfig]) -> Path:
 @pytest.fixture(scope="module")
 def fsdp2(make: Callable[..., StageConfig]) -> subprocess.CompletedProcess[str]:
     """The same in ``fsdp2``, by two processes with half of the model each; the second one dies."""
-    jobs = [[stage, make(stage, "fsdp2", **HALVED), {}] for stage in ("reward", "dpo")]
+    jobs = [[stage, make(stage, "fsdp2", **HALVED), {}] for stage in ("pretrain", "reward", "dpo")]
     broken = make("sft", "fsdp2", **HALVED, save_steps=2)
     jobs += [
         ["sft", broken, {"fail_at": 4}],
@@ -117,17 +124,13 @@ def launch(name: str, jobs: list[Any]) -> subprocess.CompletedProcess[str]:
     )
 
 
-STAGES = {"sft": 5, "reward": 5, "dpo": 5, "ppo": 12}
-"""And how many steps each takes."""
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_step_of_two_processes_is_that_of_one(stage: str, ddp: Path):
     same_training(ddp / "ddp" / stage, ddp / "alone" / stage)
 
 
 @pytest.mark.usefixtures("fsdp2")
-@pytest.mark.parametrize("stage", ["reward", "dpo", "sft"])
+@pytest.mark.parametrize("stage", SUPERVISED)
 def test_two_processes_with_half_of_the_model_each_take_the_steps_of_one(stage: str, ddp: Path):
     same_training(ddp / "fsdp2" / stage, ddp / "alone" / stage)
 
@@ -215,5 +218,6 @@ def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     folder = open_run(run)
-    files = [*folder.adapter.glob("*.safetensors")] + [folder.head] * folder.head.exists()
+    files = [*folder.adapter.glob("*.safetensors"), *folder.model.glob("*.safetensors")]
+    files += [folder.head] * folder.head.exists()
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
