@@ -57,6 +57,10 @@ class _Responses:
 class OnlineConfig(_Responses, StageConfig):
     """What all methods share that train on responses as they are drawn and scored."""
 
+    audit: list[str] = Field(default_factory=list[str])
+    """Other reward runs on the same base, or `sandbox` for its gold score, that score each rollout
+    and teach nothing. Where they fall while the score rises, the report shows that the reward is
+    over-optimised (Gao et al. 2022)."""
     learning_rate: Positive = 1e-5
     num_mini_batches: Count = 4
     """Optimizer steps in one pass."""

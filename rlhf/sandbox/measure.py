@@ -1,10 +1,11 @@
 """What replies to the sandbox's customers are worth, and what can be had without any learning."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from rlhf.records import Prompt
+from rlhf.records import Prompt, from_json
 from rlhf.sandbox.gold import gold
 
 
@@ -43,3 +44,19 @@ def best_constant(prompts: Sequence[Prompt], candidates: Iterable[str]) -> str:
     """The candidate with the highest mean gold score if everybody is told the same."""
     found = sorted(set(candidates))
     return max(found, key=lambda text: fmean(gold(prompt, text).total for prompt in prompts))
+
+
+def gold_score(
+    prompts: Sequence[object],  # noqa: ARG001 - the signature of rewards
+    completions: Sequence[Sequence[Mapping[str, str]]],
+    record: Sequence[str],
+    **_: object,
+) -> list[float]:
+    """The gold score as a reward, for prompts that come with their ``record`` as JSON.
+
+    Raises:
+        DataError: a prompt is not one of the sandbox.
+    """
+    asked = [from_json(Prompt, json.loads(text)) for text in record]
+    replies = [turns[-1]["content"] for turns in completions]
+    return [gold(prompt, reply).total for prompt, reply in zip(asked, replies, strict=True)]

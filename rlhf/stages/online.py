@@ -36,12 +36,12 @@ from rlhf.ppo.rewards import Rewards
 from rlhf.ppo.rollout import Rollout
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
-from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
+from rlhf.runs import Run, new_run
+from rlhf.stages.responses import prompts_that_fit, reward_parents, rewards_of
 from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
-    prompts_that_fit,
     save_trained,
     train,
     training_arguments,
@@ -75,10 +75,7 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
     set_seed(config.seed)
     start = Start.of_run(config.policy)
     refuse(method.stage, start.tuning)
-    parents = {
-        "policy": open_run(config.policy, POLICY_STAGES).path,
-        "reward": open_run(config.reward, "reward").path,
-    }
+    parents = reward_parents(config)
     records = load(config.data, Prompt)
     with new_run(method.stage, config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start)
@@ -102,7 +99,7 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
         if trainer.accelerator.num_processes > 1:
             raise ConfigError(f"{method.stage} trains in one process; start it without a launcher")
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
-        rewards = Rewards(model, [config.reward], None, start.fingerprint)
+        rewards = Rewards(model, *rewards_of(config), start.fingerprint)
         trainer.begin(plan, rewards, said)
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)

@@ -14,11 +14,11 @@ from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
-from rlhf.runs import POLICY_STAGES, new_run, open_run
+from rlhf.runs import new_run
+from rlhf.stages.responses import prompts_that_fit, reward_parents, rewards_of
 from rlhf.stages.samples import record_samples
 from rlhf.stages.training import (
     precision,
-    prompts_that_fit,
     save_trained,
     train,
     training_arguments,
@@ -31,10 +31,8 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
     set_seed(config.seed)
     start = Start.of_run(config.policy)
     refuse("ppo", start.tuning)
-    parents = {
-        "policy": open_run(config.policy, POLICY_STAGES).path,
-        "reward": open_run(config.reward, "reward").path,
-    }
+    parents = reward_parents(config)
+    rewards, weights = rewards_of(config)
     records = load(config.data, Prompt)
     with new_run("ppo", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start)
@@ -47,7 +45,7 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
         )
         trainer = PPOTrainer(
             model=model,
-            reward_funcs=config.reward,
+            reward_funcs=rewards,
             args=training_arguments(
                 PPOArguments,
                 config,
@@ -55,6 +53,7 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
                 evaluates=bool(records.eval),
                 metric_for_best_model="eval_objective/scores",
                 greater_is_better=True,
+                reward_weights=weights,
                 **ppo_knobs(config),
                 **precision(start),
             ),

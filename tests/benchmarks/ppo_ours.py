@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf.chat import encode_prompt
 from rlhf.config import RewardConfig, SFTConfig, build
+from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.load import load_tokenizer
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.trainer import PPOTrainer
@@ -29,7 +31,7 @@ CHAT = (
 )
 
 DEMO_BASE = Path(__file__).parents[2] / "data" / "demo-base"
-_MEAN_RESPONSE = 40  # before the cut at 96, after which it is 36
+_MEAN_RESPONSE = 37.0
 _EOS = 1
 
 _SHAPE = {"updates": 3, "batch": 32, "micro": 8, "epochs": 2, "prompt": 32, "response": 48,
@@ -110,8 +112,8 @@ def _prepare(given: argparse.Namespace) -> None:
     ends its responses."""
     given.work.mkdir(parents=True, exist_ok=True)
     if given.prompts and not given.prompts.exists():
-        _teach_to_end(given.model)
         _write_sandbox_prompts(given.prompts)
+        _teach_to_end(given.model, _prompts(given))
     (given.model / "chat_template.jinja").write_text(CHAT)
     rows = [{"prompt": f"w{i}", "chosen": f"w{i} w2", "rejected": f"w{i} w3"} for i in range(8)]
     pairs, talks = given.work / "pairs.jsonl", given.work / "talks.jsonl"
@@ -136,23 +138,33 @@ def _prepare(given: argparse.Namespace) -> None:
     sys.stdout.write("{}\n")
 
 
-def _teach_to_end(folder: Path) -> None:
-    """Train a model to draw words at random and to end with a fixed chance at each."""
+def _teach_to_end(folder: Path, asked: Sequence[str]) -> None:
+    """Train a model to draw words at random and to end so often that its responses are long enough
+    on average."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    ended = 0.0
-    while abs(ended * _MEAN_RESPONSE - 1) > 0.05:
+    tokenizer = load_tokenizer(str(folder))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    prompts, target = [tokenizer(text)["input_ids"] for text in asked], _MEAN_RESPONSE
+    while True:
+        _teach(model, optimizer, 1 / target)
+        drawn = sample_ids(model, tokenizer, prompts, Sampling(96, seed=0))
+        mean = sum(map(len, drawn)) / len(drawn)
+        if abs(mean / _MEAN_RESPONSE - 1) < 0.05:
+            break
+        target *= (_MEAN_RESPONSE / mean) ** 0.7
+    model.save_pretrained(folder)
+
+
+def _teach(model: Any, optimizer: torch.optim.Optimizer, chance: float) -> None:
+    """Move the chance to end, wherever in a text, and leave the words as likely as they are."""
+    for _ in range(40):
         ids = torch.randint(4, model.config.vocab_size, (8, 96))
-        logits = model(input_ids=ids).logits.log_softmax(dim=-1)
-        # the words are as likely as they were; only the chance to end is learnt
-        end = logits[..., _EOS]
-        loss = -(end / _MEAN_RESPONSE + torch.log1p(-end.exp()) * (1 - 1 / _MEAN_RESPONSE)).mean()
+        end = model(input_ids=ids).logits.log_softmax(dim=-1)[..., _EOS]
+        loss = -(end * chance + torch.log1p(-end.exp()) * (1 - chance)).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        ended = float(end.exp().mean())
-    model.save_pretrained(folder)
 
 
 def _write_sandbox_prompts(path: Path) -> None:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf.chat import encode_prompt, encode_response
 from rlhf.config import PPOConfig, RewardConfig, SFTConfig, ValueModel, build
-from rlhf.errors import ModelError, RunError
+from rlhf.errors import DataError, ModelError, RunError
 from rlhf.model.adapters import load_adapter
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as, role_parameters
@@ -29,8 +29,9 @@ from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.objectives import clipped_policy_loss
 from rlhf.ppo.rollout import micro_batches
 from rlhf.ppo.trainer import PPOTrainer
-from rlhf.records import Prompt
+from rlhf.records import Prompt, to_json
 from rlhf.runs import open_run
+from rlhf.sandbox.world import prompts as sandbox_prompts
 from rlhf.stages import ppo, reward, sft
 from tests import tiny
 from tests.stages import QLORA, config
@@ -437,6 +438,29 @@ def test_the_stage_leaves_a_policy_that_the_next_one_starts_from(runs, tmp_path)
     one = sequences([encode_prompt(tokenizer, prompt)], [ids], pad_id=0, device=model.device)
     with torch.no_grad(), acting_as(model, "policy"):
         assert logprobs(model, one).isfinite().all()
+
+
+def test_audits_score_every_rollout_and_teach_nothing(runs, tmp_path):
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(to_json(p)) + "\n" for p in sandbox_prompts(1, 8)))
+    keys = PPO | {"policy": str(runs / "sft"), "reward": str(runs / "reward"), "max_steps": -1}
+    alone = ppo.run(config(PPOConfig, tmp_path / "alone", data, **keys))
+    audit = ["sandbox", str(runs / "reward")]
+    watched = ppo.run(config(PPOConfig, tmp_path / "watched", data, audit=audit, **keys))
+    weights = [load_file(open_run(out).adapter / "adapter_model.safetensors")
+               for out in (alone, watched)]  # fmt: skip
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    lines = [row for row in open_run(watched).read_metrics() if "objective/scores" in row]
+    assert lines
+    for row in lines:
+        assert row["objective/scores/reward"] == pytest.approx(row["objective/scores"])
+        assert 0 <= row["objective/scores/gold_score"] <= 1
+    assert "KL from the reference: gold_score" in open_run(watched).report.read_text()
+    assert f"audit {runs / 'reward'}" in open_run(watched).facts["parents"]
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
+    with pytest.raises(DataError, match=r"only for prompts of rlhf\.sandbox"):
+        ppo.run(config(PPOConfig, tmp_path / "no", foreign, audit=["sandbox"], **keys))
 
 
 def test_every_knob_of_the_config_reaches_the_trainer_under_the_same_default():
