@@ -19,10 +19,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rlhf.config import (
+        BestOfNConfig,
         DPOConfig,
+        GRPOConfig,
+        KTOConfig,
+        OnlineDPOConfig,
         PPOConfig,
         PretrainConfig,
         RewardConfig,
+        RLOOConfig,
         SFTConfig,
         load_config,
     )
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from rlhf.runs import FinishedRun, list_runs, open_run
 
 __all__ = [
+    "BestOfNConfig",
     "Comparison",
     "ConfigError",
     "DPOConfig",
@@ -55,8 +61,11 @@ __all__ = [
     "Demonstration",
     "Feedback",
     "FinishedRun",
+    "GRPOConfig",
+    "KTOConfig",
     "Message",
     "ModelError",
+    "OnlineDPOConfig",
     "PPOArguments",
     "PPOConfig",
     "PPOTrainer",
@@ -65,6 +74,7 @@ __all__ = [
     "PretrainConfig",
     "Prompt",
     "RLHFError",
+    "RLOOConfig",
     "Response",
     "RewardConfig",
     "RunError",
@@ -83,6 +93,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "BestOfNConfig": "rlhf.config",
+    "GRPOConfig": "rlhf.config",
+    "KTOConfig": "rlhf.config",
+    "OnlineDPOConfig": "rlhf.config",
+    "RLOOConfig": "rlhf.config",
     "DPOConfig": "rlhf.config",
     "PPOConfig": "rlhf.config",
     "PretrainConfig": "rlhf.config",

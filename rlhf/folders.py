@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "comparisons.jsonl"
 
     @property
+    def demonstrations(self) -> Path:
+        """The responses that a best-of-n run kept, as records."""
+        return self.path / "demonstrations.jsonl"
+
+    @property
     def audit(self) -> Path:
         """What `rlhf evaluate reward` found, for programs; beside it ``.md``, for people."""
         return self.path / "audit.json"

@@ -24,7 +24,11 @@ _MADE_BY = {
     "sft": "A policy, fine-tuned on demonstrations.",
     "reward": "A reward model: it scores a response, and was fitted to preferences.",
     "dpo": "A policy, aligned with preferences by direct preference optimization.",
+    "kto": "A policy, aligned with good and bad responses by Kahneman-Tversky optimization.",
     "ppo": "A policy, aligned with a reward model by proximal policy optimization.",
+    "rloo": "A policy, aligned with a reward model by REINFORCE leave-one-out.",
+    "grpo": "A policy, aligned with a reward model by group relative policy optimization.",
+    "online-dpo": "A policy, aligned with a reward model by online direct preference optimization.",
 }
 
 

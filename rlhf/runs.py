@@ -22,7 +22,7 @@ from rlhf.config import CONFIG_OF, to_dict
 from rlhf.errors import RunError
 from rlhf.folders import RunFolder
 
-POLICY_STAGES = ("sft", "dpo", "ppo")
+POLICY_STAGES = ("sft", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo")
 MAY_CHANGE_ON_RESUME = {"report_to", "logging_steps"}
 
 _PARTIAL = ".partial"
@@ -301,5 +301,5 @@ def _unfinished(partial: Path) -> str:
 
 def _described(wanted: Sequence[str]) -> str:
     if tuple(wanted) == POLICY_STAGES:
-        return "a policy run (sft, dpo or ppo)"
+        return f"a policy run ({', '.join(wanted[:-1])} or {wanted[-1]})"
     return f"{'an' if wanted[0] == 'sft' else 'a'} {' or '.join(wanted)} run"

@@ -29,6 +29,11 @@ class Killer(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def module_of(stage: str) -> str:
+    """Where a stage lives."""
+    return f"rlhf.stages.{stage.replace('-', '_')}"
+
+
 def _die(stage: str, config: dict[str, Any], step: int) -> None:
     make = CallbackHandler.__init__
 
@@ -37,7 +42,7 @@ def _die(stage: str, config: dict[str, Any], step: int) -> None:
         self.add_callback(Killer(step))
 
     CallbackHandler.__init__ = with_killer
-    module = importlib.import_module(f"rlhf.stages.{stage}")
+    module = importlib.import_module(module_of(stage))
     module.run(build(CONFIG_OF[stage], config))
 
 
@@ -45,7 +50,7 @@ def main() -> None:
     """Run each stage up to its death; exit 0 if each died by SIGKILL."""
     configs, step = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
     for stage, _ in configs:
-        importlib.import_module(f"rlhf.stages.{stage}")
+        importlib.import_module(module_of(stage))
     for stage, config in configs:
         child = os.fork()
         if child == 0:

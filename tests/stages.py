@@ -13,13 +13,13 @@ import torch
 from bitsandbytes.nn.modules import Linear4bit
 from transformers import Trainer
 
-from rlhf.config import StageConfig, build
+from rlhf.config import RunConfig, build
 from rlhf.model.roles import ADAPTER_OF
 
 # accelerate collects garbage at the start of each training; the libraries are not garbage
 gc.freeze()
 
-C = TypeVar("C", bound=StageConfig)
+C = TypeVar("C", bound=RunConfig)
 
 QLORA: dict[str, Any] = {"tuning": "qlora", "lora": {"rank": 4}}
 PPO: dict[str, Any] = {

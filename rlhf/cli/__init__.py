@@ -70,10 +70,10 @@ def _quieten() -> None:
 def _way_on(arguments: Sequence[str], options: argparse.Namespace) -> str:
     """How to go on after an interruption."""
     if options.command in STAGES:
-        from rlhf.config import CONFIG_OF, load_config
+        from rlhf.config import load_stage
         from rlhf.runs import can_resume
 
-        config = load_config(CONFIG_OF[options.command], options.config, options.overrides)
+        config, _ = load_stage(options.command, options.config, options.overrides)
         if not can_resume(config.out):
             return " before the first checkpoint; nothing was kept"
     elif options.command != "demo":

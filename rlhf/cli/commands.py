@@ -16,12 +16,14 @@ _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 
 def train(options: argparse.Namespace) -> int:
     """Run a training stage by its config."""
-    from rlhf.config import CONFIG_OF, load_config
+    from rlhf.config import load_stage
 
-    config = load_config(CONFIG_OF[options.command], options.config, options.overrides)
+    config, note = load_stage(options.command, options.config, options.overrides)
+    if note:
+        print(note, file=sys.stderr)
     # Libraries print their logs to stdout, which is for the result.
     with redirect_stdout(sys.stderr):
-        stage = import_module(f"rlhf.stages.{options.command}")
+        stage = import_module(f"rlhf.stages.{options.command.replace('-', '_')}")
         if processes.is_first():
             _announce(options.command)
         path = stage.run(config, resume=options.resume)

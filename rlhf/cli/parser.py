@@ -12,7 +12,12 @@ STAGES = {
     "sft": "Fine-tune a base on demonstrations.",
     "reward": "Fit a reward model to preferences.",
     "dpo": "Align a policy with preferences, directly.",
+    "kto": "Align a policy with good and bad responses, directly.",
     "ppo": "Align a policy with a reward model.",
+    "rloo": "The same by REINFORCE leave-one-out; reads PPO's config.",
+    "grpo": "The same by group relative policy optimization; reads PPO's config.",
+    "online-dpo": "The same by DPO on the policy's own pairs; reads PPO's config.",
+    "best-of-n": "Keep the best of several responses, to imitate; reads PPO's config.",
 }
 
 _COMPARE = """\
@@ -124,7 +129,8 @@ def _add_plan(command: Callable[..., argparse.ArgumentParser]) -> None:
     plan.add_argument("--gpu-memory", type=float, metavar="GIB", help="does it fit, and if not?")
     plan.add_argument("--prompt-length", type=int, help="default: what data.max_length leaves")
     plan.add_argument("--base", help="another base: folder, config.json or hub name")
-    plan.add_argument("--stage", choices=STAGES, help="where the file's name does not say")
+    planned = ("pretrain", "sft", "reward", "dpo", "ppo")
+    plan.add_argument("--stage", choices=planned, help="where the file's name does not say")
     plan.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: 16 bits")
     plan.add_argument("--attention", choices=("sdpa", "eager"), help="default: sdpa")
     plan.add_argument("--json", action="store_true", help="for programs, in bytes")

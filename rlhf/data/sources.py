@@ -48,10 +48,10 @@ _NEEDS = {
 def read(source: SourceConfig, kind: type[R]) -> list[R]:
     """All records of type ``kind`` in ``source``, in its order.
 
-    What holds more than is asked for is taken apart: a preference is also a demonstration of its
-    chosen response, and everything has a prompt. Each record says where it came from, under
-    ``origin`` in its metadata or provenance. Individual votes on one comparison are settled; a
-    comparison that neither response won is no preference and is left out.
+    What holds more than is asked for is taken apart: a preference is also a good and a bad
+    response, and a demonstration of the good one, and everything has a prompt. Each record says
+    where it came from, under ``origin`` in its metadata or provenance. Individual votes on one
+    comparison are settled; a comparison that neither response won is no preference and is left out.
 
     Raises:
         DataError: naming the file, the line and the remedy.
@@ -77,7 +77,7 @@ def read_texts(source: SourceConfig) -> list[str]:
 
 def _converted(source: SourceConfig, kind: type[R]) -> Iterator[R]:
     items = _items(source)
-    if kind is Preference:
+    if kind in (Preference, Feedback):
         items = _settled(items)
     if kind is Prompt and _is_plain(source.path):
         items = ((place, p) for place, item in items for p in _lines(item))
@@ -199,13 +199,22 @@ def _comparison(item: Item) -> list[Comparison] | None:
     return [item.comparison] if isinstance(item, Judged) else None
 
 
+def _feedback(item: Item) -> list[Feedback] | None:
+    if not isinstance(item, Preference):
+        return None
+    if item.chosen.strip() == item.rejected.strip():
+        return []
+    chosen, rejected = (item.chosen, True), (item.rejected, False)
+    return [Feedback(item.prompt, text, good, item.provenance) for text, good in (chosen, rejected)]
+
+
 def _none(item: Item) -> None:
     """Nothing else amounts to one."""
 
 
 _AS: dict[type, Callable[[Item], Sequence[Record] | None]] = {
     Preference: _none,
-    Feedback: _none,
+    Feedback: _feedback,
     Prompt: _prompt,
     Demonstration: _demonstration,
     Comparison: _comparison,

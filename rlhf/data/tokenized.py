@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerFast
 from rlhf.chat import encode_demonstration, encode_prompt, encode_response
 from rlhf.config import DataConfig
 from rlhf.errors import DataError
-from rlhf.records import Demonstration, Preference, Prompt
+from rlhf.records import Demonstration, Feedback, Preference, Prompt
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", Preference, Demonstration, Prompt)
+T = TypeVar("T", Preference, Demonstration, Prompt, Feedback)
 Columns = dict[str, Any]
 _NUM_NAMED = 5
 """How many of the rows that are too long are named on stderr."""
@@ -48,6 +48,23 @@ def preference_dataset(
         return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
     return _fitting(records, encode, length, data)
+
+
+def feedback_dataset(
+    records: Sequence[Feedback], tokenizer: PreTrainedTokenizerFast, data: DataConfig
+) -> Dataset:
+    """For KTO: ``prompt_ids``, ``completion_ids`` that go on after it, and ``label``."""
+
+    def encode(record: Feedback) -> Columns:
+        return {
+            "prompt_ids": encode_prompt(tokenizer, record.prompt),
+            "completion_ids": encode_response(tokenizer, record.prompt, record.response),
+            "label": record.good,
+        }
+
+    return _fitting(
+        records, encode, lambda row: len(row["prompt_ids"]) + len(row["completion_ids"]), data
+    )
 
 
 def reward_dataset(
@@ -163,8 +180,9 @@ def _report(records: Iterable[T], lengths: Sequence[int], data: DataConfig) -> N
     )  # fmt: skip
 
 
-def _place(record: Preference | Demonstration | Prompt) -> str:
-    notes = record.provenance if isinstance(record, Preference) else record.metadata
-    if isinstance(record, Preference) and "origin" not in notes:
+def _place(record: Preference | Demonstration | Prompt | Feedback) -> str:
+    judged = isinstance(record, (Preference, Feedback))
+    notes = record.provenance if judged else record.metadata
+    if judged and "origin" not in notes:
         notes = record.prompt.metadata
     return str(notes.get("origin", "a record"))

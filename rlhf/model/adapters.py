@@ -42,12 +42,13 @@ _LOW_RANK: tuple[Tuning, ...] = ("lora", "qlora", "dora", "rslora")
 ALIGNABLE: dict[str, tuple[Tuning, ...]] = {
     "reward": ("full", *_LOW_RANK, "ia3"),
     "dpo": ("full", *_LOW_RANK, "ia3"),
-    "ppo": (*_LOW_RANK, "ia3"),
+    "kto": (*_LOW_RANK, "ia3"),
+    **dict.fromkeys(("ppo", "rloo", "grpo", "online-dpo"), (*_LOW_RANK, "ia3")),
 }
-"""Which tuning methods each stage after SFT can train."""
+"""Which tuning methods each stage can go on with after SFT."""
 
 _WHY_NOT: dict[Tuning, str] = {
-    "full": "the roles of PPO are adapters on one base",
+    "full": "its roles are adapters on one base",
     "adalora": "it lets one adapter on a base prune its ranks, and this stage needs copies",
     "prefix": "PEFT cannot hold a second, frozen copy of a learned prefix",
     "prompt": "PEFT cannot hold a second, frozen copy of a learned prompt",

@@ -56,6 +56,10 @@ class Policies:
         """One response per prompt, as text."""
         return self.decode(name, self.sample(name, prompts, sampling, on_progress))
 
+    def encode(self, name: str, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Prompts as ``name`` reads them."""
+        return [encode_prompt(self._actors[name].tokenizer, prompt) for prompt in prompts]
+
     def decode(self, name: str, responses: Sequence[Sequence[int]]) -> list[str]:
         """What ``name`` sampled, as text."""
         tokenizer = self._actors[name].tokenizer

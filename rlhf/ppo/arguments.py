@@ -6,13 +6,8 @@ from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
-from rlhf.config import (
-    PPOConfig,
-    RolloutEngine,
-    ValueModel,
-    check_address,
-    pieces_of_step,
-)
+from rlhf.config import OnlineConfig, ValueModel
+from rlhf.config.online import RolloutEngine, check_address, pieces_of_step
 
 
 @dataclass
@@ -90,8 +85,8 @@ class PPOArguments(TrainingArguments):
         return math.ceil(steps / self.steps_per_rollout) * self.steps_per_rollout
 
 
-def ppo_knobs(config: PPOConfig) -> dict[str, Any]:
-    """The fields of a stage's config that are PPO's own, as arguments."""
+def ppo_knobs(config: OnlineConfig) -> dict[str, Any]:
+    """The fields of a stage's config that PPO has and Transformers has not, as arguments."""
     trainer = {f.name for f in fields(TrainingArguments)}
     own = {f.name for f in fields(PPOArguments)} - trainer
     return {name: getattr(config, name) for name in own if hasattr(config, name)}

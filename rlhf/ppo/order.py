@@ -2,32 +2,47 @@
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
 
-from rlhf.ppo.arguments import PPOArguments
+
+class _Sizes(Protocol):
+    """What the order of prompts depends on."""
+
+    @property
+    def rollout_batch_size(self) -> int: ...
+    @property
+    def samples_per_prompt(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 class PromptOrder:
     """The prompts of each rollout: every epoch in a new order, none left out."""
 
-    def __init__(self, dataset: Dataset, args: PPOArguments) -> None:
+    def __init__(self, dataset: Dataset | Sequence[Any], args: _Sizes) -> None:
         self._dataset, self._args = dataset, args
         self._orders: dict[int, list[int]] = {}
 
-    def rows(self, number: int) -> list[dict[str, Any]]:
-        """The rows of rollout ``number``, each as often as it is to be answered."""
+    def indices(self, number: int) -> list[int]:
+        """Which prompts rollout ``number`` answers."""
         args, size = self._args, len(self._dataset)
         count = args.rollout_batch_size // args.samples_per_prompt
-        rows: list[dict[str, Any]] = []
+        found: list[int] = []
         for place in range(number * count, (number + 1) * count):
             epoch, offset = divmod(place, size)
             if epoch not in self._orders:
                 self._orders = {epoch: shuffled(size, args.seed, epoch)}
-            rows += [dict(self._dataset[self._orders[epoch][offset]])] * args.samples_per_prompt
-        return rows
+            found.append(self._orders[epoch][offset])
+        return found
+
+    def rows(self, number: int) -> list[dict[str, Any]]:
+        """The rows of rollout ``number``, each as often as it is to be answered."""
+        times = range(self._args.samples_per_prompt)
+        return [dict(self._dataset[i]) for i in self.indices(number) for _ in times]
 
 
 def shuffled(size: int, *seeds: int) -> list[int]:

@@ -92,13 +92,23 @@ class Rewards:
         return torch.tensor([float("nan") if x is None else float(x) for x in given])
 
 
-def _load(model: PeftModel, run: str | Path, which: int, fingerprint: str) -> RewardAdapter:
+def reward_start(run: str | Path, fingerprint: str) -> Start:
+    """A finished reward run on the base that has this fingerprint.
+
+    Raises:
+        RunError, ModelError: it is none, or on another base.
+    """
     start = Start.of_run(run, "reward")
     if start.fingerprint != fingerprint:
         raise ModelError(
             f"{run}: this reward run was trained on another base ({start.spec.path}) than the "
             "policy; train it with `sft:` naming a run on the policy's base"
         )
+    return start
+
+
+def _load(model: PeftModel, run: str | Path, which: int, fingerprint: str) -> RewardAdapter:
+    start = reward_start(run, fingerprint)
     if start.adapter is None:
         raise ModelError(f"{run}: a fully fine-tuned reward model is no adapter; use tuning: qlora")
     load_adapter(model, start.adapter, adapter_name("reward", which), trainable=False)

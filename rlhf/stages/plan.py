@@ -11,7 +11,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rlhf.config import (
-    CONFIG_OF,
     STRICT,
     Count,
     DPOConfig,
@@ -35,6 +34,14 @@ from rlhf.stages.budget import DEFAULT_OPTIM, Phase, Setup, phases
 RESERVE = 1 << 30
 """Left for CUDA's context, its libraries and the allocator's gaps; an allowance, not measured."""
 _GIB = 1 << 30
+PLANNED: dict[str, type[StageConfig]] = {
+    "pretrain": PretrainConfig,
+    "sft": SFTConfig,
+    "reward": RewardConfig,
+    "dpo": DPOConfig,
+    "ppo": PPOConfig,
+}
+"""Stages whose memory is known; PPO's siblings need less than it does."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,7 +92,7 @@ def run(options: PlanOptions) -> Plan:
         ConfigError, ModelError: the stage, the base or its shape cannot be told.
     """
     stage = options.stage or stage_of(options.config)
-    config = load_config(CONFIG_OF[stage], options.config, options.overrides)
+    config = load_config(PLANNED[stage], options.config, options.overrides)
     _check_room(config)
     setup, base = _setup(config, options)
     found = phases(config, setup)
@@ -101,11 +108,11 @@ def stage_of(path: Path) -> str:
     Raises:
         ConfigError: none is, or several are.
     """
-    named = [word for word in re.split("[^a-z]+", path.stem.lower()) if word in CONFIG_OF]
+    named = [word for word in re.split("[^a-z]+", path.stem.lower()) if word in PLANNED]
     if len(named) != 1:
         raise ConfigError(
             f"{path}: its name does not say which stage it configures; "
-            f"add --stage with one of {', '.join(CONFIG_OF)}"
+            f"add --stage with one of {', '.join(PLANNED)}"
         )
     return named[0]
 
@@ -143,11 +150,9 @@ def _models(config: StageConfig, options: PlanOptions) -> tuple[ModelConfig, Mod
 def _of_config(config: StageConfig, options: PlanOptions) -> ModelConfig:
     """The model of a config, or of the runs that it goes back to."""
     match config:
-        case SFTConfig():
+        case SFTConfig() | RewardConfig() | DPOConfig() if config.model is not None:
             return config.model
-        case RewardConfig() | DPOConfig() if config.model is not None:
-            return config.model
-        case RewardConfig() | DPOConfig():
+        case SFTConfig() | RewardConfig() | DPOConfig():
             return _of_run(str(config.sft), options)
         case PPOConfig():
             return _of_run(config.policy, options)
@@ -159,11 +164,11 @@ def _of_run(path: str, options: PlanOptions) -> ModelConfig:
     """The model of a run: of its folder, or of the config beside ours that will write it."""
     if is_run(path):
         found = open_run(path, ("sft", "reward", "dpo", "ppo"))
-        return _of_config(build(CONFIG_OF[found.stage], found.config, where=path), options)
+        return _of_config(build(PLANNED[found.stage], found.config, where=path), options)
     for file in sorted(options.config.parent.glob("*.yaml")):
-        for stage in CONFIG_OF:
+        for stage in PLANNED:
             if stage in re.split("[^a-z]+", file.stem.lower()) and file != options.config:
-                other = load_config(CONFIG_OF[stage], file)
+                other = load_config(PLANNED[stage], file)
                 if Path(other.out) == Path(path):
                     return _of_config(other, options)
     if options.base is not None:

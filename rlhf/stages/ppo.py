@@ -1,16 +1,13 @@
 """Proximal policy optimization of a policy run against a reward run, on one base."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerFast, set_seed
+from transformers import set_seed
 
-from rlhf.config import DataConfig, PPOConfig
+from rlhf.config import PPOConfig
 from rlhf.data.prepare import load
-from rlhf.data.tokenized import prompt_dataset
 from rlhf.model.adapters import refuse
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
@@ -21,6 +18,7 @@ from rlhf.runs import POLICY_STAGES, new_run, open_run
 from rlhf.stages.samples import record_samples
 from rlhf.stages.training import (
     precision,
+    prompts_that_fit,
     save_trained,
     train,
     training_arguments,
@@ -42,7 +40,7 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
         model, tokenizer = load_start(start)
         assert isinstance(model, PeftModel)
         that_fit = partial(
-            _that_fit,
+            prompts_that_fit,
             tokenizer=tokenizer,
             data=within_context(config.data, model),
             room=config.max_new_tokens,
@@ -70,12 +68,3 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
         record_samples(folder, model, tokenizer, records.eval or records.train)
     write_run_report(config.out)
     return Path(config.out)
-
-
-def _that_fit(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, data: DataConfig, room: int
-) -> Dataset:
-    """The prompts that leave ``room`` for a response, in the column that TRL's trainers read."""
-    kept = prompt_dataset(prompts, tokenizer, data, room=room)["index"]
-    turns = [[{"role": m.role, "content": m.content} for m in prompts[i].messages] for i in kept]
-    return Dataset.from_dict({"prompt": turns})

@@ -11,7 +11,7 @@ from rlhf.model.bases import context_length
 from rlhf.model.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as
 from rlhf.model.shards import is_sharded
-from rlhf.records import Demonstration, Preference, Prompt
+from rlhf.records import Demonstration, Feedback, Preference, Prompt
 from rlhf.runs import Run
 
 _NUM_SAMPLES = 6
@@ -22,7 +22,7 @@ def record_samples(
     run: Run,
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerFast,
-    records: Sequence[Demonstration | Preference | Prompt],
+    records: Sequence[Demonstration | Preference | Prompt | Feedback],
 ) -> None:
     """Record a few likeliest responses to the prompts of ``records`` that leave room for one.
 
@@ -51,10 +51,10 @@ def record_samples(
     run.record(samples=samples)
 
 
-def _prompt(record: Demonstration | Preference | Prompt) -> Prompt:
+def _prompt(record: Demonstration | Preference | Prompt | Feedback) -> Prompt:
     if isinstance(record, Prompt):
         return record
-    if isinstance(record, Preference):
+    if isinstance(record, (Preference, Feedback)):
         return record.prompt
     turns = [i for i, message in enumerate(record.messages) if message.role == "assistant"]
     return Prompt(record.messages[: turns[-1]])

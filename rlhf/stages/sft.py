@@ -11,9 +11,9 @@ from trl.trainer.sft_trainer import SFTTrainer
 from rlhf.config import SFTConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import sft_dataset
-from rlhf.errors import ConfigError
-from rlhf.model.adapters import orthogonality, unrounded
-from rlhf.model.start import Start, load_start
+from rlhf.errors import ConfigError, ModelError
+from rlhf.model.adapters import ALIGNABLE, orthogonality, unrounded
+from rlhf.model.start import Start, load_start, starting_point
 from rlhf.records import Demonstration
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
@@ -31,10 +31,11 @@ from rlhf.stages.training import (
 def run(config: SFTConfig, *, resume: bool = False) -> Path:
     """Train a policy on demonstrations; the finished run folder."""
     set_seed(config.seed)
-    _refuse(config)
-    start = Start.of_config(config.model)
+    start = starting_point(config.model, config.sft)
+    _refuse(config, start)
     records = load(config.data, Demonstration)
-    with new_run("sft", config, resume=resume) as folder:
+    parents = {"sft": start.parent} if start.parent else {}
+    with new_run("sft", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
         data = within_context(config.data, model)
         arguments = training_arguments(
@@ -76,8 +77,13 @@ class Imitation(StageTrainer, SFTTrainer):
         return loss + penalty / self.current_gradient_accumulation_steps
 
 
-def _refuse(config: SFTConfig) -> None:
-    if config.gradient_checkpointing and config.model.tuning == "prefix":
+def _refuse(config: SFTConfig, start: Start) -> None:
+    if start.parent and start.tuning not in ALIGNABLE["reward"]:
+        raise ModelError(
+            f"{config.sft}: its tuning: {start.tuning} comes back frozen or pruned and cannot be "
+            "trained further; start from the base, with `model`"
+        )
+    if config.gradient_checkpointing and start.tuning == "prefix":
         raise ConfigError(
             "gradient_checkpointing throws away the cache that tuning: prefix lives in; "
             "set gradient_checkpointing: false"

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, cast, get_type_hints
 
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
@@ -26,12 +27,14 @@ from transformers.integrations.integration_utils import (
 
 from rlhf import processes
 from rlhf.config import DataConfig, StageConfig
+from rlhf.data.tokenized import prompt_dataset
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
 from rlhf.model.load import compute_dtype, quantized
 from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
+from rlhf.records import Prompt
 from rlhf.runs import Run
 from rlhf.stages.progress import Progress
 
@@ -114,6 +117,15 @@ def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> Data
         data.max_length,
     )
     return replace(data, max_length=limit)
+
+
+def prompts_that_fit(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, data: DataConfig, room: int
+) -> Dataset:
+    """The prompts that leave ``room`` for a response, in the column that TRL's trainers read."""
+    kept = prompt_dataset(prompts, tokenizer, data, room=room)["index"]
+    turns = [[{"role": m.role, "content": m.content} for m in prompts[i].messages] for i in kept]
+    return Dataset.from_dict({"prompt": turns})
 
 
 def precision(start: Start) -> dict[str, bool]:

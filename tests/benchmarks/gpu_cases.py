@@ -10,7 +10,6 @@ from unittest.mock import PropertyMock, patch
 import torch
 
 from rlhf.config import (
-    CONFIG_OF,
     DPOConfig,
     ModelConfig,
     PPOConfig,
@@ -23,6 +22,7 @@ from rlhf.model.shapes import read_shape
 from rlhf.plain import read_yaml
 from rlhf.ppo import collector, rollout
 from rlhf.stages.budget import Setup
+from rlhf.stages.plan import PLANNED
 from tests.benchmarks.random_base import write_data
 from tests.benchmarks.roofline import Peaks, Work
 
@@ -119,7 +119,7 @@ def prepare(case: Case, place: Place) -> tuple[StageConfig, Setup]:
     }
     shape, on_gpu = read_shape(str(place.base)), torch.cuda.is_available()
     setup = Setup(shape, build(ModelConfig, model), on_gpu=on_gpu)
-    return build(CONFIG_OF[case.stage], keys), setup
+    return build(PLANNED[case.stage], keys), setup
 
 
 def enter(stack: ExitStack, other: str | None) -> None:

@@ -43,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--updates", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--micro", type=int, default=8, help="our micro-batch; the anchor's is 8")
+    parser.add_argument("--micro", type=int, default=4, help="our micro-batch; the anchor's is 8")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     return parser.parse_args()
 

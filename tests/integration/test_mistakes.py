@@ -204,7 +204,7 @@ def test_an_adapter_of_another_base(
 
 def test_a_reward_run_where_a_policy_run_is_needed(mistake: Mistake, home: Path):
     said = mistake("ppo", f"policy={home / 'runs/reward'}")
-    assert "is a reward run; a policy run (sft, dpo or ppo) is needed here" in said
+    assert "is a reward run; a policy run (sft, dpo, kto, ppo, " in said
 
 
 def test_a_policy_run_where_a_reward_run_is_needed(mistake: Mistake, home: Path):

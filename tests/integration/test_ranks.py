@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rlhf.config import CONFIG_OF, SFTConfig, StageConfig, to_dict
+from rlhf.config import CONFIG_OF, SFTConfig, StageConfig, to_dict, to_yaml
 from rlhf.runs import open_run
 from rlhf.stages import sft
 from tests import ranks, tiny
@@ -114,10 +114,14 @@ def launch(name: str, jobs: list[Any]) -> subprocess.CompletedProcess[str]:
     """Two processes that run ``jobs`` under ``configs/accelerate/<name>.yaml``."""
     file = Path(jobs[0][1].out).parents[1] / f"{name}.json"
     file.write_text(json.dumps([[stage, to_dict(made), how] for stage, made, how in jobs]))
-    accelerate = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.accelerate_cli"]
+    return accelerate(name, "tests.ranks", str(file))
+
+
+def accelerate(name: str, *module: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.accelerate_cli"]
     how = ["launch", "--config_file", str(ROOT / "configs/accelerate" / f"{name}.yaml")]
     return subprocess.run(
-        [*accelerate, *how, "--main_process_port", "0", "-m", "tests.ranks", str(file)],
+        [*command, *how, "--main_process_port", "0", "-m", *module],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
@@ -185,6 +189,16 @@ def test_ppo_on_two_processes_broken_off_and_resumed_is_bit_for_bit_the_whole(dd
     ours, theirs = weights(ddp / "broken/ppo"), weights(ddp / "ddp/ppo")
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_the_command_line_runs_in_both_processes_and_speaks_in_one(make, ddp: Path):
+    one = make("ppo", "told", per_device_train_batch_size=2, num_rollouts=1)
+    (ddp / "told.yaml").write_text(to_yaml(one))
+    done = accelerate("ddp", "rlhf", "ppo", str(ddp / "told.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines().count(one.out) == 1
+    assert done.stderr.count("ppo finished in") == 1
+    assert open_run(one.out).report.exists()
 
 
 def test_where_one_process_fails_the_launch_fails_and_no_run_is_finished(fsdp2, ddp: Path):

@@ -19,6 +19,7 @@ from labeling_ui.ballot import Answer
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.store import Store
 from rlhf import cli
+from rlhf.config import CONFIG_OF, load_config
 from rlhf.records import Comparison, Preference, Record, Response, to_json
 from rlhf.sandbox.staff import demonstrations, ideal
 from rlhf.sandbox.world import prompts
@@ -138,6 +139,9 @@ def test_the_other_commands_are_those_of_the_makefile_and_the_project():
                     assert f"\n{target}: " in makefile
                 case ["pip", "install", "-c", constraints, "-e", "."]:
                     assert (ROOT / constraints).exists()
+                case ["accelerate", "launch", "--config_file", how, "-m", "rlhf", stage, config]:
+                    assert (ROOT / how).exists()
+                    load_config(CONFIG_OF[stage], ROOT / config)
                 case other:
                     assert other in (
                         ["python3", "-m", "venv", ".venv"],

@@ -64,6 +64,7 @@ def test_a_recipe_adapts_every_linear_layer_of_an_nf4_base(
 ):
     base = make_base(ARCHITECTURE[family])
     config = load_config(SFTConfig, CONFIGS / family / "sft.yaml", [f"model.base={base}"])
+    assert config.model
     model, _ = load_start(Start.of_config(config.model), config.model)
     assert isinstance(model, PeftModel)
     stored = [m for m in model.modules() if isinstance(m, Linear4bit)]

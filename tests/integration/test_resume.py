@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,23 +12,24 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
-from rlhf.config import CONFIG_OF, PPOConfig, SFTConfig, StageConfig, build, to_dict
+from rlhf.config import CONFIG_OF, SIBLINGS, RunConfig, SFTConfig, build, to_dict
 from rlhf.errors import RunError
 from rlhf.runs import list_runs, open_run
 from rlhf.stages import sft
 from tests import tiny
+from tests.killed import module_of
 from tests.stages import PPO, QLORA, config
 
 pytestmark = pytest.mark.integration
 
 LONG = {"max_steps": 6, "save_steps": 2}
 """Two epochs of three steps or so: what is broken off before step 6 goes on inside the second."""
-STAGES = ("sft", "reward", "dpo", "ppo")
+STAGES = ("sft", "reward", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo")
 
 
-def run_stage(made: StageConfig, *, resume: bool = False) -> None:
+def run_stage(made: RunConfig, *, resume: bool = False) -> None:
     [stage] = [name for name, kind in CONFIG_OF.items() if type(made) is kind]
-    importlib.import_module(f"rlhf.stages.{stage}").run(made, resume=resume)
+    importlib.import_module(module_of(stage)).run(made, resume=resume)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -60,9 +62,13 @@ def killed(base, tmp_path_factory) -> Path:
             # dropout, so that the generators' states matter
             model = {"base": str(base), "tuning": "qlora", "lora": {"rank": 4, "dropout": 0.1}}
             return config(SFTConfig, out, demonstrations, model=model, **keys)
-        if stage == "ppo":
-            keys |= PPO | {"policy": str(root / "start"), "num_rollouts": 6}
-            return config(PPOConfig, out, preferences, reward=str(root / "whole/reward"), **keys)
+        if stage in SIBLINGS[1]:
+            own = {f.name for f in fields(CONFIG_OF[stage])}
+            keys |= {k: v for k, v in PPO.items() if k in own} | {"num_rollouts": 6}
+            keys |= {"policy": str(root / "start"), "reward": str(root / "whole/reward")}
+            if stage in ("rloo", "grpo"):
+                keys["samples_per_prompt"] = 2
+            return config(CONFIG_OF[stage], out, preferences, **keys)
         return config(CONFIG_OF[stage], out, preferences, sft=str(root / "start"), **keys)
 
     for stage in STAGES:

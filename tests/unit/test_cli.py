@@ -159,3 +159,16 @@ def test_label_is_handed_to_the_labelling_app(tmp_path: Path):
     [line] = done.stderr.splitlines()
     assert line.startswith("rlhf label: ")
     assert rlhf("label", "--help").stdout.startswith("usage: rlhf label")
+
+
+def test_what_is_left_out_of_a_siblings_yaml_is_said_in_one_line(capsys, tmp_path):
+    path = ROOT / "configs" / "demo" / "ppo.yaml"
+    status = cli.main(["rloo", str(path), f"policy={tmp_path}/none"])
+    said = capsys.readouterr()
+    assert (status, said.out) == (1, "")
+    note, *rest = said.err.splitlines()
+    assert note.endswith(
+        "rloo has no use for value_learning_rate, value_warmup_steps; "
+        "the run is written to runs/demo/rloo"
+    )
+    assert "there is no such run" in rest[-1]

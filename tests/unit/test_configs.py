@@ -6,20 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.config import (
     CONFIG_OF,
+    SIBLINGS,
+    KTOConfig,
     LoraConfig,
     ModelConfig,
     PPOConfig,
     PretrainConfig,
     RewardConfig,
+    RLOOConfig,
     SFTConfig,
     StageConfig,
     build,
     load_config,
+    load_stage,
     to_dict,
     to_yaml,
 )
@@ -46,7 +51,7 @@ def test_every_shipped_config_loads_and_says_what_it_is_for(path: Path):
     assert path.read_text().startswith("#")
 
 
-@pytest.mark.parametrize("stage", [s for s in CONFIG_OF if s != "pretrain"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "ppo"])
 @pytest.mark.parametrize("family", ["qwen3-0.6b", "llama3-8b"])
 def test_every_family_has_every_stage_with_its_memory_and_chained_runs(family: str, stage: str):
     path = ROOT / "configs" / family / f"{stage}.yaml"
@@ -128,6 +133,7 @@ def test_overrides_reach_everywhere(tmp_path: Path):
         written(tmp_path, SFT),
         ["seed=7", "model.lora.rank=8", "data.train.0.path=mine.jsonl", "report_to=[wandb]"],
     )
+    assert config.model
     assert (config.seed, config.model.lora.rank, config.report_to) == (7, 8, ["wandb"])
     assert config.data.train[0].path == "mine.jsonl"
 
@@ -235,3 +241,103 @@ def test_the_manual_lists_every_key_with_its_default_and_its_docstring():
     assert max(map(len, text.splitlines())) <= 92
     for key in to_dict(build(PPOConfig, PPO)):
         assert f"  {key}: " in text
+
+
+LAUNCHES = {"ddp": "multi_gpu", "fsdp2": "use_fsdp", "deepspeed": "use_deepspeed"}
+
+
+def test_every_launch_config_is_one_that_is_known():
+    found = (ROOT / "configs/accelerate").glob("*.yaml")
+    assert {path.stem for path in found} == LAUNCHES.keys()
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_accelerate_understands_every_launch_config(name: str):
+    path = ROOT / f"configs/accelerate/{name}.yaml"
+    assert path.read_text().startswith("#")
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "-m", "rlhf"])
+    known = vars(arguments).keys()
+    resolved, config, _ = _validate_launch_command(arguments)
+    assert config is not None
+    for keys in (config.fsdp_config, config.deepspeed_config):
+        assert keys.keys() <= known
+    assert [kind for kind in LAUNCHES.values() if getattr(resolved, kind)] == [LAUNCHES[name]]
+    assert resolved.num_processes == 2
+    assert resolved.mixed_precision == "no"
+
+
+METHODS = [(stage, family) for family in SIBLINGS for stage in family]
+OWN = {"dpo": "dpo.yaml", "kto": "dpo.yaml"}
+
+
+@pytest.mark.parametrize("stage", [stage for stage, _ in METHODS])
+@pytest.mark.parametrize("family", ["demo", "qwen3-0.6b", "llama3-8b"])
+def test_one_word_is_changed_to_compare_methods(family: str, stage: str):
+    path = ROOT / "configs" / family / OWN.get(stage, "ppo.yaml")
+    config, note = load_stage(stage, path)
+    assert type(config) is CONFIG_OF[stage]
+    assert config.out == f"runs/{family}/{stage}"
+    assert "\n" not in note
+    if stage == path.stem:
+        assert note == ""
+    else:
+        assert f"the run is written to runs/{family}/{stage}" in note
+    if stage == "grpo" and family == "demo":
+        assert "grpo has no use for value_learning_rate, value_warmup_steps;" in note
+
+
+def test_what_siblings_share_keeps_its_value(tmp_path: Path):
+    path = written(tmp_path, PPO | {"kl_coef": 0.2, "learning_rate": 3e-4, "gamma": 0.9})
+    config, note = load_stage("rloo", path)
+    assert isinstance(config, RLOOConfig)
+    assert (config.kl_coef, config.learning_rate) == (0.2, 3e-4)
+    assert note == f"{path} is a sibling's: rloo has no use for gamma"
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "own"),
+    [("rloo", 1, 4), ("rloo", 8, 8), ("grpo", 1, 4), ("online-dpo", 1, 2), ("online-dpo", 8, 2),
+     ("best-of-n", 1, 4), ("best-of-n", 16, 16), ("ppo", 8, 8)],
+)  # fmt: skip
+def test_a_number_of_samples_that_cannot_be_gives_way(
+    tmp_path: Path, stage: str, given: int, own: int
+):
+    theirs = {"samples_per_prompt": given} | ({"gamma": 0.9} if stage != "ppo" else {})
+    config, note = load_stage(stage, written(tmp_path, PPO | theirs))
+    assert to_dict(config)["samples_per_prompt"] == own
+    assert (f"samples_per_prompt is {own} instead of {given}" in note) == (own != given)
+
+
+def test_only_a_siblings_yaml_is_adapted_and_only_where_it_is_known(tmp_path: Path):
+    for keys, message in [
+        ({"samples_per_prompt": 1}, "samples_per_prompt"),  # nothing says that it is PPO's
+        ({"gamma": 0.9, "gama": 1.0}, "unknown key `gama`"),
+        ({"gamma": 0.9, "sft": "x"}, "unknown key `sft`"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            load_stage("rloo", written(tmp_path, PPO | keys))
+    for override, message in [("gamma=0.9", "unknown key `gamma`"), ("samples_per_prompt=1", "2")]:
+        with pytest.raises(ConfigError, match=message):
+            load_stage("rloo", written(tmp_path, PPO | {"lam": 0.9}), [override])
+    config, _ = load_stage("rloo", written(tmp_path, PPO | {"out": "runs/ppo"}), ["out=runs/ppo"])
+    assert config.out == "runs/ppo"
+
+
+@pytest.mark.parametrize(
+    ("stage", "keys", "message"),
+    [
+        ("rloo", {"samples_per_prompt": 5}, "rollout_batch_size (64) must be a multiple of"),
+        ("grpo", {"max_steps": 5}, "num_rollouts says how long"),
+        ("online-dpo", {"per_device_train_batch_size": 1}, "must be even"),
+        ("best-of-n", {"learning_rate": 1e-5}, "unknown key `learning_rate`"),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused(stage: str, keys: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(CONFIG_OF[stage], PPO | keys)
+
+
+def test_kto_needs_two_rows_in_a_batch():
+    own = {"out": "x", "sft": "s", "data": {"train": [{"path": "t"}]}}
+    with pytest.raises(ConfigError, match="at least 2: KTO measures the KL"):
+        build(KTOConfig, own | {"per_device_train_batch_size": 1})

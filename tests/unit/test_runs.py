@@ -420,7 +420,7 @@ def test_a_run_of_the_wrong_stage_is_refused_in_one_sentence(tmp_path: Path):
     rm = finish(tmp_path / "rm", "reward")
     sft = finish(tmp_path / "sft", "sft")
     with pytest.raises(
-        RunError, match=r"rm is a reward run; a policy run \(sft, dpo or ppo\) is needed here"
+        RunError, match=r"rm is a reward run; a policy run \(sft, dpo, .* online-dpo\) is needed"
     ):
         open_run(rm, POLICY_STAGES)
     with pytest.raises(RunError, match="sft is an sft run; a reward run is needed here"):

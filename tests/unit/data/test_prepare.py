@@ -119,3 +119,17 @@ def test_a_mixture_holds_each_item_as_often_as_its_weight_says(items, weight):
     for item in items:
         low, high = int(weight), int(weight) + (weight % 1 > 0)
         assert items.count(item) * low <= found.count(item) <= items.count(item) * high
+
+
+def test_a_preference_is_a_good_and_a_bad_response_unless_they_are_the_same(tmp_path):
+    rows = [
+        {"prompt": "a", "chosen": "Yes.", "rejected": "No."},
+        {"prompt": "b", "chosen": "Same.", "rejected": "Same. "},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load(DataConfig(train=[SourceConfig(path=str(path))], eval_fraction=0.0), Feedback)
+    assert [(f.prompt.text, f.response, f.good) for f in found.train] == [
+        ("a", "Yes.", True),
+        ("a", "No.", False),
+    ]

@@ -8,9 +8,15 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.chat import IGNORED, encode_prompt, encode_response
 from rlhf.config import DataConfig, SourceConfig
-from rlhf.data.tokenized import preference_dataset, prompt_dataset, reward_dataset, sft_dataset
+from rlhf.data.tokenized import (
+    feedback_dataset,
+    preference_dataset,
+    prompt_dataset,
+    reward_dataset,
+    sft_dataset,
+)
 from rlhf.errors import DataError
-from rlhf.records import Demonstration, Message, Preference, Prompt
+from rlhf.records import Demonstration, Feedback, Message, Preference, Prompt
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role[0] }}{{ m.content }}"
@@ -54,6 +60,14 @@ def test_dpo_sees_the_prompt_once_and_two_responses_that_end():
     assert {k: text(v) for k, v in row.items()} == {
         "prompt_ids": "uHia", "chosen_ids": "yes<end>", "rejected_ids": "no<end>",
     }  # fmt: skip
+
+
+def test_kto_sees_one_response_and_whether_it_is_good():
+    [row] = feedback_dataset([Feedback(HI, "ok", good=False)], TOKENIZER, config()).to_list()
+    assert row["prompt_ids"] == encode_prompt(TOKENIZER, HI)
+    assert row["completion_ids"] == encode_response(TOKENIZER, HI, "ok")
+    assert row["label"] is False
+    assert row["length"] == len(row["prompt_ids"]) + len(row["completion_ids"])
 
 
 def test_the_reward_model_sees_prompt_and_response_joined():

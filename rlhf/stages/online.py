@@ -1,0 +1,313 @@
+"""What RLOO, GRPO and online DPO share: TRL's losses on responses that PPO's collector drew.
+
+The same prompts in the same order, the same sampler, reference, reward, units and metrics as PPO,
+so that what differs between two runs is the method.
+"""
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainingArguments, set_seed
+
+from rlhf.config import OnlineConfig
+from rlhf.data.prepare import load
+from rlhf.errors import ConfigError
+from rlhf.model.adapters import copy_adapter, refuse, unrounded
+from rlhf.model.heads import ScoreHead, head_size
+from rlhf.model.roles import ADAPTER_OF, only_trainable_train
+from rlhf.model.scoring import Sequences
+from rlhf.model.start import Start, load_start
+from rlhf.ppo.arguments import PPOArguments, ppo_knobs
+from rlhf.ppo.collector import Collector, ScoreUnits
+from rlhf.ppo.health import complaints
+from rlhf.ppo.order import PromptOrder
+from rlhf.ppo.rewards import Rewards
+from rlhf.ppo.rollout import Rollout
+from rlhf.records import Prompt
+from rlhf.report import write_run_report
+from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
+from rlhf.stages.samples import record_samples
+from rlhf.stages.trainer import StageTrainer
+from rlhf.stages.training import (
+    precision,
+    prompts_that_fit,
+    save_trained,
+    train,
+    training_arguments,
+    within_context,
+)
+
+_log = logging.getLogger(__name__)
+_UNITS = "score_units.json"
+_NAMED = {
+    "clip_ratio/region_mean": "policy/clipfrac",
+    "frac_reward_zero_std": "policy/groups_without_signal",
+    **{name: name for name in ("loss", "grad_norm", "learning_rate", "epoch")},
+    **{name: name for name in ("rewards/accuracies", "rewards/margins")},
+}
+"""What is logged of that which TRL logs, under our names; the collector measures the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One of TRL's methods, and how its arguments follow from ours."""
+
+    stage: str
+    trainer: type["OnlineTrainer"]
+    arguments: type[TrainingArguments]
+    knobs: Callable[[Any, PPOArguments], dict[str, Any]]
+    """From the stage's config and PPO's view of it to TRL's arguments."""
+
+
+def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
+    """Align the policy with a reward model by ``method``; the finished run folder."""
+    set_seed(config.seed)
+    start = Start.of_run(config.policy)
+    refuse(method.stage, start.tuning)
+    parents = {
+        "policy": open_run(config.policy, POLICY_STAGES).path,
+        "reward": open_run(config.reward, "reward").path,
+    }
+    records = load(config.data, Prompt)
+    with new_run(method.stage, config, parents=parents, resume=resume) as folder:
+        model, tokenizer = load_start(start)
+        assert isinstance(model, PeftModel)
+        data = within_context(config.data, model)
+        rows, held_out = (
+            prompts_that_fit(prompts, tokenizer, data, config.max_new_tokens) if prompts else None
+            for prompts in (records.train, records.eval)
+        )
+        plan = _plan(config, folder, start, evaluates=held_out is not None)
+        said = Said()
+        with unrounded(model):
+            trainer = method.trainer(
+                model=model,
+                reward_funcs=said,
+                args=_arguments(method, config, folder, plan),
+                train_dataset=rows,
+                eval_dataset=held_out,
+                processing_class=tokenizer,
+            )
+        if trainer.accelerator.num_processes > 1:
+            raise ConfigError(f"{method.stage} trains in one process; start it without a launcher")
+        copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
+        rewards = Rewards(model, [config.reward], None, start.fingerprint)
+        trainer.begin(plan, rewards, said)
+        folder.record(base=start.facts(), data=records.files, records=records.notes)
+        train(trainer, folder, config)
+        save_trained(model, tokenizer, folder)
+        record_samples(folder, model, tokenizer, records.eval or records.train)
+    write_run_report(config.out)
+    return Path(config.out)
+
+
+def _plan(config: OnlineConfig, folder: Run, start: Start, *, evaluates: bool) -> PPOArguments:
+    """How PPO would collect, step, save and evaluate; its value is a head that nobody trains."""
+    return training_arguments(
+        PPOArguments,
+        replace(config, trainer={}),
+        folder,
+        evaluates=evaluates,
+        **({"value_model": "head", "num_ppo_epochs": 1} | ppo_knobs(config)),
+        **precision(start),
+    )
+
+
+def _arguments(
+    method: Method, config: OnlineConfig, folder: Run, plan: PPOArguments
+) -> TrainingArguments:
+    fixed = {
+        "max_steps": plan.max_steps,
+        "per_device_train_batch_size": plan.micro_batch_size,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
+        "save_steps": plan.save_steps,
+        "eval_steps": plan.eval_steps,
+        "bf16": plan.bf16,
+        "fp16": plan.fp16,
+        "temperature": plan.temperature,
+        "disable_dropout": True,
+        "remove_unused_columns": False,
+        "metric_for_best_model": "eval_objective/scores",
+        "greater_is_better": True,
+    }
+    return training_arguments(
+        method.arguments,
+        config,
+        folder,
+        evaluates=plan.eval_strategy != "no",
+        **(fixed | method.knobs(config, plan)),
+    )
+
+
+class Said:
+    """What TRL has for a reward function: it repeats what the collector found."""
+
+    rewards: Sequence[float] = ()
+
+    def __call__(self, **_: Any) -> Sequence[float]:  # noqa: ANN401 - TRL's signature
+        """One reward per response, in the order in which they were drawn."""
+        return self.rewards
+
+
+class OnlineTrainer(StageTrainer):
+    """One of TRL's trainers, learning from what PPO's collector drew and judged.
+
+    A subclass stands before TRL's and puts :meth:`collect` where TRL would sample.
+    """
+
+    collector: Collector
+    said: Said
+    rollout: Rollout
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - those of TRL's trainer
+        self._sums = defaultdict[str, list[float]](list)
+        self._told: set[str] = set()
+        self._num_drawn: int | None = None
+        super().__init__(**kwargs)
+
+    def begin(self, plan: PPOArguments, rewards: Rewards, said: Said) -> None:
+        """Take PPO's collector, with a value that nobody reads or trains."""
+        model = cast("PeftModel", self.network)
+        value = ScoreHead(head_size(cast("Any", model.get_base_model()))).to(model.device)
+        self.said = said
+        self.collector = Collector(
+            model=model,
+            tokenizer=cast("Any", self.processing_class),
+            rewards=rewards,
+            value_head=value,
+            args=plan,
+            autocast=self.compute_loss_context_manager,
+            units=ScoreUnits(),
+        )
+        only_trainable_train(model)
+
+    @property
+    def plan(self) -> PPOArguments:
+        """The knobs that PPO has too."""
+        return self.collector.args
+
+    @property
+    def uses_of_rollout(self) -> int:
+        """How often TRL asks for the prompts of one rollout."""
+        return 1
+
+    @property
+    def repeats_of_prompt(self) -> int:
+        """How often a prompt stands in a rollout's rows."""
+        return 1
+
+    def collect(self, rows: Sequence[Mapping[str, Any]]) -> Rollout:
+        """Draw and judge one response per row, take down what they are like, and keep them."""
+        if self._num_drawn is None:  # at the start, or where a checkpoint left off
+            share = self.plan.rollout_batch_size // self.plan.steps_per_rollout
+            self._num_drawn = self.state.global_step * share
+        training = self.network.training
+        self.rollout, metrics = self.collector.collect(rows, self._num_drawn)
+        self.network.train(training)
+        self._num_drawn += len(rows)
+        self.note(metrics)
+        return self.rollout
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """Take numbers down for the next line of the log."""
+        for name, value in metrics.items():
+            self._sums[name].append(float(value))
+
+    def measured_by_trl(self) -> dict[str, list[float]]:
+        """What TRL keeps for the next line of its own log; it is forgotten."""
+        return {}
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ANN401, ARG002
+        order = PromptOrder(cast("Dataset", self.train_dataset), self.plan)
+        return _Prompts(order, self.plan.num_rollouts, self.repeats_of_prompt, self.uses_of_rollout)
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
+        ignore_keys: Any = None,  # noqa: ANN401, ARG002
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Score, KL, length and share of finished responses on held-out prompts, as in PPO."""
+        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
+        rows = [dict(dataset[i]) for i in range(len(dataset))]
+        seen = defaultdict[str, list[float]](list)
+        for start in range(0, len(rows), size := self.plan.rollout_batch_size):
+            _, found = self.collector.collect(rows[start : start + size], start, evaluates=True)
+            for name, value in found.items():
+                seen[name].append(value)
+        metrics = {
+            f"{metric_key_prefix}_{name}": sum(values) / len(values)
+            for name, values in seen.items()
+            if not name.startswith("time/")
+        }
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """PPO's names for what TRL knows; evaluations stand alone."""
+        if "loss" in logs:
+            theirs = logs | {k: sum(v) / len(v) for k, v in self.measured_by_trl().items() if v}
+            logs = {ours: theirs[name] for name, ours in _NAMED.items() if name in theirs}
+            logs |= {name: sum(seen) / len(seen) for name, seen in self._sums.items()}
+            self._sums.clear()
+            for name, sentence in complaints([*self.state.log_history, logs]).items():
+                if name not in self._told:
+                    self._told.add(name)
+                    _log.warning(sentence)
+        Trainer.log(self, logs, start_time)  # past TRL's, which would add its own names
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or str(self.args.output_dir))
+        (folder / _UNITS).write_text(json.dumps(asdict(self.collector.units)))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        units = json.loads((Path(resume_from_checkpoint) / _UNITS).read_text())
+        self.collector.units = ScoreUnits(**units)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts(Sampler[int]):
+    """The prompts that PPO would answer, rollout by rollout; the whole training is one epoch."""
+
+    order: PromptOrder
+    num_rollouts: int
+    repeats: int
+    uses: int
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(self.num_rollouts):
+            rows = [i for i in self.order.indices(number) for _ in range(self.repeats)]
+            yield from rows * self.uses
+
+    def __len__(self) -> int:
+        return self.num_rollouts * len(self.order.indices(0)) * self.repeats * self.uses
+
+
+def joined(ids: Tensor, mask: Tensor, num_last: int) -> Sequences:
+    """Prompts padded on the left with ``num_last`` columns of responses padded on the right."""
+    there = mask.bool()
+    together = (~there).int().argsort(dim=1, stable=True)  # what exists moves to the front
+    width = int(there.sum(dim=1).max())
+    starts = there[:, :-num_last].sum(dim=1, keepdim=True)
+    steps = torch.arange(num_last, device=ids.device)
+    return Sequences(
+        ids.gather(1, together)[:, :width],
+        there.gather(1, together)[:, :width],
+        (starts + steps).clamp(max=width - 1),
+        there[:, -num_last:],
+    )
