@@ -6,8 +6,8 @@ from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
-from rlhf.config import OnlineConfig, ValueModel
-from rlhf.config.online import RolloutEngine, check_address, pieces_of_step
+from rlhf.config import OnlineConfig, RolloutEngine, ValueModel
+from rlhf.config.online import check_address, pieces_of_step
 
 
 @dataclass

@@ -17,7 +17,7 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from rlhf.config import OnlineConfig
 from rlhf.data.prepare import load
@@ -181,7 +181,7 @@ class OnlineTrainer(StageTrainer):
         model = cast("PeftModel", self.network)
         value = ScoreHead(head_size(cast("Any", model.get_base_model()))).to(model.device)
         self.said = said
-        tokenizer = cast("PreTrainedTokenizerFast", self.processing_class)
+        tokenizer = cast("Any", self.processing_class)
         self.collector = Collector(
             model=model,
             tokenizer=tokenizer,
