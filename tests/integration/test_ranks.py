@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rlhf.config import CONFIG_OF, SFTConfig, StageConfig, to_dict, to_yaml
+from rlhf.errors import ConfigError
 from rlhf.runs import open_run
-from rlhf.stages import sft
+from rlhf.stages import kto, sft
 from tests import ranks, tiny
 from tests.stages import config
 
@@ -205,6 +206,13 @@ def test_where_one_process_fails_the_launch_fails_and_no_run_is_finished(fsdp2, 
     assert fsdp2.returncode != 0
     assert "FailError" in fsdp2.stderr
     assert not (ddp / "dead/sft").exists()
+
+
+def test_kto_in_several_processes_is_refused_in_one_sentence(make, monkeypatch):
+    one = make("kto", "refused")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="kto trains in one process"):
+        kto.run(one)
 
 
 @pytest.mark.usefixtures("fsdp2")
