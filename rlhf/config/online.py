@@ -106,16 +106,6 @@ def pieces_of_step(rollout: int, num_mini_batches: int, size: int) -> tuple[int,
     return held, share // held
 
 
-def check_address(url: str) -> None:
-    """Refuse what is no address of a server.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not re.fullmatch(r"https?://[^/?#\s]+/?", url):
-        raise ValueError(f"vllm_url ({url}) must be an address like http://127.0.0.1:8000")
-
-
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class _Clipped(OnlineConfig):
     num_ppo_epochs: Count = 2
@@ -172,22 +162,6 @@ class PPOConfig(_Clipped):
     stop_kl: Positive | None = 0.1
     """Nats per token from the policy that sampled, above which it rests until the next rollout and
     only the value goes on; 0.1 is far above the 0.001 to 0.01 of a healthy run."""
-    rollout_engine: RolloutEngine = "transformers"
-    """transformers: this process samples. vllm: a server that is sent the policy's adapter before
-    each rollout. Experimental: not run on a GPU yet."""
-    vllm_url: str = "http://127.0.0.1:8000"
-    """Where `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve BASE --enable-lora --logprobs-mode
-    processed_logprobs` listens; it must see the folder `out` under the same path."""
-    is_cap: Annotated[float, Field(ge=1)] | None = 2.0
-    """Most that a token's policy loss is multiplied by to make up for a sampler in other arithmetic
-    (vLLM, or 16-bit kernels): min(pi / pi_sampler, is_cap), Yao et al. 2025. Without a cap one
-    token that the sampler thought unlikely would outweigh a rollout; at their 2 only such tokens
-    are cut. None takes samples for the trainer's own."""
-
-    @model_validator(mode="after")
-    def _addressed(self) -> Self:
-        check_address(self.vllm_url)
-        return self
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
