@@ -53,6 +53,9 @@ examples:
   rlhf {0} configs/demo/{0}.yaml
   rlhf {0} configs/demo/{0}.yaml out=runs/mine seed=1 data.train.0.path=mine.jsonl
   rlhf {0} configs/demo/{0}.yaml --resume             after it was interrupted
+"""
+_SHARED_STAGES = ("pretrain", "sft", "reward", "dpo", "ppo")
+_ON_SEVERAL_GPUS = """\
 on several GPUs (each key that says per_device is for each of them):
   accelerate launch --config_file configs/accelerate/ddp.yaml -m rlhf {0} configs/demo/{0}.yaml
 """
@@ -99,7 +102,8 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=summary, description=summary, epilog=epilog, **kwargs)
 
     for stage, summary in STAGES.items():
-        sub = command(stage, summary, _STAGE_EXAMPLES.format(stage), stage=stage)
+        examples = _STAGE_EXAMPLES + _ON_SEVERAL_GPUS * (stage in _SHARED_STAGES)
+        sub = command(stage, summary, examples.format(stage), stage=stage)
         sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; see configs/")
         sub.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
         sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint")

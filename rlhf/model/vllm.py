@@ -83,12 +83,15 @@ class VLLM:
         self._number = 0
         with self._connected():
             cards = self._cards()
-            self._refuse_other_base([c["root"] for c in cards if not c.get("parent")], base)
+            self._refuse_other_base(
+                [str(c.get("root")) for c in cards if not c.get("parent")], base
+            )
             if processes.is_first():
                 for card in cards:  # of a run that was killed here
                     if card["id"].startswith(self._prefix):
                         self._unload(card["id"])
-                shutil.rmtree(self._folder, ignore_errors=True)
+                if self._folder.exists():
+                    shutil.rmtree(self._folder)
 
     @property
     def name(self) -> str:
@@ -150,7 +153,7 @@ class VLLM:
         response = self._call("POST", "/v1/completions", body, tries=_TRIES)
         if not response.is_success:
             raise ModelError(f"{self._url} does not answer a prompt: {_reason(response)}")
-        [choice] = self._json(response)["choices"]
+        [choice] = self._part(response, "choices")
         ids = cast("list[int] | None", choice.get("token_ids"))
         logprobs = cast(
             "list[float | None]", (choice.get("logprobs") or {}).get("token_logprobs") or []
@@ -169,7 +172,7 @@ class VLLM:
 
     def _cards(self) -> list[dict[str, Any]]:
         """The base and the adapters that the server holds."""
-        return self._json(self._call("GET", "/v1/models", tries=_TRIES))["data"]
+        return self._part(self._call("GET", "/v1/models", tries=_TRIES), "data")
 
     def _load(self, name: str) -> None:
         folder = self._folder / name
@@ -213,10 +216,10 @@ class VLLM:
                     return response
             time.sleep(_PAUSE)
 
-    def _json(self, response: httpx.Response) -> dict[str, Any]:
+    def _part(self, response: httpx.Response, key: str) -> list[dict[str, Any]]:
         try:
-            return response.json()
-        except ValueError as error:
+            return response.json()[key]
+        except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{self._url} is no vLLM server; set vllm_url to one") from error
 
     # -- what must agree -------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from statistics import fmean, pstdev
 
 from tqdm.auto import tqdm
 
+from rlhf import processes
 from rlhf.config import BestOfNConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import prompt_dataset
+from rlhf.errors import ConfigError
 from rlhf.evaluate.best_of_n import best_of, kl_of_best
 from rlhf.model.bases import Bases
 from rlhf.model.generate import Sampling
@@ -53,6 +55,8 @@ class _Group:
 
 def run(config: BestOfNConfig, *, resume: bool = False) -> Path:
     """Draw, score and keep the best as demonstrations; the finished run folder."""
+    if processes.count() > 1:
+        raise ConfigError("best-of-n runs in one process; start it without a launcher")
     start = Start.of_run(config.policy)
     reward_start(config.reward, start.fingerprint)
     parents = {

@@ -12,10 +12,11 @@ from transformers import set_seed
 from trl.trainer.kto_config import KTOConfig as KTOArguments
 from trl.trainer.kto_trainer import KTOTrainer
 
+from rlhf import processes
 from rlhf.config import KTOConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import feedback_dataset
-from rlhf.errors import DataError
+from rlhf.errors import ConfigError, DataError
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.roles import ADAPTER_OF
 from rlhf.model.start import load_start, starting_point
@@ -37,6 +38,8 @@ Row = dict[str, Any]
 
 def run(config: KTOConfig, *, resume: bool = False) -> Path:
     """Align the SFT policy with good and bad responses; the finished run folder."""
+    if processes.count() > 1:  # the KL that it measures is that of a batch
+        raise ConfigError("kto trains in one process; start it without a launcher")
     set_seed(config.seed)
     start = starting_point(config.model, config.sft)
     refuse("kto", start.tuning)

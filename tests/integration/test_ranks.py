@@ -15,9 +15,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rlhf.config import CONFIG_OF, SFTConfig, StageConfig, to_dict, to_yaml
+from rlhf.config import CONFIG_OF, BestOfNConfig, SFTConfig, StageConfig, build, to_dict, to_yaml
+from rlhf.errors import ConfigError
 from rlhf.runs import open_run
-from rlhf.stages import sft
+from rlhf.stages import best_of_n, kto, sft
 from tests import ranks, tiny
 from tests.stages import config
 
@@ -205,6 +206,20 @@ def test_where_one_process_fails_the_launch_fails_and_no_run_is_finished(fsdp2, 
     assert fsdp2.returncode != 0
     assert "FailError" in fsdp2.stderr
     assert not (ddp / "dead/sft").exists()
+
+
+def test_what_runs_in_one_process_says_so(make, monkeypatch):
+    feedback, best = make("kto", "refused"), best_of_n_config(make("ppo", "refused"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="kto trains in one process"):
+        kto.run(feedback)
+    with pytest.raises(ConfigError, match="best-of-n runs in one process"):
+        best_of_n.run(best)
+
+
+def best_of_n_config(like: Any) -> BestOfNConfig:
+    keys = {name: to_dict(like)[name] for name in ("out", "policy", "reward", "data")}
+    return build(BestOfNConfig, keys)
 
 
 @pytest.mark.usefixtures("fsdp2")

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -193,7 +193,9 @@ def test_a_weight_multiplies_a_tokens_part_of_the_policys_gradient(runs, tmp_pat
         piece = next(ours.rollout_batches())
         ours.model.zero_grad()
         ours.training_step(ours.model, piece)
-        grads.append([p.grad.clone() for p in role_parameters(ours.model, "policy")])
+        grads.append(
+            [cast("torch.Tensor", p.grad).clone() for p in role_parameters(ours.model, "policy")]
+        )
     assert any(grad.abs().max() > 0 for grad in grads[0])
     for weighted, plain in zip(*grads, strict=True):
         assert_close(weighted, 1.25 * plain)
@@ -256,6 +258,12 @@ def test_a_server_that_is_not_there_or_serves_another_base_is_refused_at_once(
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     with says(r"no answer \(.*refused.*start a server with `VLLM_ALLOW.*--max-lora-rank 8"):
         trainer(runs, tmp_path, rollout_engine="vllm", vllm_url=nobody)
+    models = server.models
+    for strange in ({"object": "list"}, "hello"):
+        server.models = lambda s=strange: s
+        with says("is no vLLM server; set vllm_url to one"):
+            served(runs, tmp_path, server)
+    server.models = models
     server.root = "somebody/else"
     with says("serves somebody/else and the policy's base is"):
         served(runs, tmp_path, server)
@@ -281,10 +289,11 @@ def test_what_vllm_cannot_add_to_a_base_is_refused(make_base, tmp_path, server):
 
 
 def test_arguments_that_cannot_be_meant_are_refused(tmp_path):
-    for wrong, words in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"rollout_engine": "vlm"}, "rollout_engine must be one of transformers, vllm"),
         ({"vllm_url": "localhost:8000"}, "must be an address like http://127.0.0.1:8000"),
         ({"is_cap": 0.5}, "is_cap below 1"),
-    ]:
+    ]
+    for wrong, words in refused:
         with pytest.raises(ValueError, match=words):
             PPOArguments(str(tmp_path), **wrong)

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -321,7 +322,7 @@ def test_a_weighted_mean_over_the_sampler_is_the_trainers_where_the_cap_cuts_not
 def test_a_weight_multiplies_the_loss_of_its_token_and_no_other(episode, clip, dual):
     where, logprobs, old, advantages, draws = episode
     weights = draws.abs()
-    keys = {"clip_range": clip, "dual_clip": dual, "num_tokens": 1}
+    keys: dict[str, Any] = {"clip_range": clip, "dual_clip": dual, "num_tokens": 1}
     weighted = clipped_policy_loss(logprobs, old, advantages, where, weights=weights, **keys)
     # a positive factor may be taken into the advantage
     inside = clipped_policy_loss(logprobs, old, advantages * weights, where, **keys)
