@@ -26,6 +26,7 @@ from rlhf.ppo.rewards import reward_start
 from rlhf.records import Demonstration, Message, Prompt, to_json
 from rlhf.report import write_run_report
 from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
+from rlhf.stages.training import refuse_launcher
 
 _NUM_SHOWN = 6
 
@@ -53,6 +54,7 @@ class _Group:
 
 def run(config: BestOfNConfig, *, resume: bool = False) -> Path:
     """Draw, score and keep the best as demonstrations; the finished run folder."""
+    refuse_launcher("best-of-n")
     start = Start.of_run(config.policy)
     reward_start(config.reward, start.fingerprint)
     parents = {

@@ -26,6 +26,7 @@ from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
+    refuse_launcher,
     save_trained,
     train,
     training_arguments,
@@ -37,6 +38,7 @@ Row = dict[str, Any]
 
 def run(config: KTOConfig, *, resume: bool = False) -> Path:
     """Align the SFT policy with good and bad responses; the finished run folder."""
+    refuse_launcher("kto")
     set_seed(config.seed)
     start = starting_point(config.model, config.sft)
     refuse("kto", start.tuning)

@@ -21,7 +21,6 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from rlhf.config import OnlineConfig
 from rlhf.data.prepare import load
-from rlhf.errors import ConfigError
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.roles import ADAPTER_OF, only_trainable_train
@@ -41,6 +40,7 @@ from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
     prompts_that_fit,
+    refuse_launcher,
     save_trained,
     train,
     training_arguments,
@@ -71,6 +71,7 @@ class Method:
 
 def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
     """Align the policy with a reward model by ``method``; the finished run folder."""
+    refuse_launcher(method.stage)
     set_seed(config.seed)
     start = Start.of_run(config.policy)
     refuse(method.stage, start.tuning)
@@ -98,8 +99,6 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
                 eval_dataset=held_out,
                 processing_class=tokenizer,
             )
-        if trainer.accelerator.num_processes > 1:
-            raise ConfigError(f"{method.stage} trains in one process; start it without a launcher")
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         rewards = Rewards(model, [config.reward], None, start.fingerprint)
         trainer.begin(plan, rewards, said)

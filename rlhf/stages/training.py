@@ -119,6 +119,16 @@ def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> Data
     return replace(data, max_length=limit)
 
 
+def refuse_launcher(stage: str) -> None:
+    """Say so where ``stage`` was launched in several processes and works in one.
+
+    Raises:
+        ConfigError: it was.
+    """
+    if processes.count() > 1:
+        raise ConfigError(f"{stage} works in one process; start it without a launcher")
+
+
 def prompts_that_fit(
     prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, data: DataConfig, room: int
 ) -> Dataset:
