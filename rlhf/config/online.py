@@ -222,10 +222,13 @@ class OnlineDPOConfig(OnlineConfig):
 
     @model_validator(mode="after")
     def _whole_pairs(self) -> Self:
-        if self.per_device_train_batch_size % 2:
+        size, _ = pieces_of_step(
+            self.rollout_batch_size, self.num_mini_batches, self.per_device_train_batch_size
+        )
+        if size % 2:
             raise ValueError(
-                "per_device_train_batch_size counts responses and must be even, because two make a "
-                "pair"
+                "per_device_train_batch_size (and rollout_batch_size / num_mini_batches) counts "
+                "responses and must be even, because two make a pair"
             )
         return self
 

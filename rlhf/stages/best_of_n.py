@@ -12,11 +12,9 @@ from statistics import fmean, pstdev
 
 from tqdm.auto import tqdm
 
-from rlhf import processes
 from rlhf.config import BestOfNConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import prompt_dataset
-from rlhf.errors import ConfigError
 from rlhf.evaluate.best_of_n import best_of, kl_of_best
 from rlhf.model.bases import Bases
 from rlhf.model.generate import Sampling
@@ -28,6 +26,7 @@ from rlhf.ppo.rewards import reward_start
 from rlhf.records import Demonstration, Message, Prompt, to_json
 from rlhf.report import write_run_report
 from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
+from rlhf.stages.training import refuse_launcher
 
 _NUM_SHOWN = 6
 
@@ -55,8 +54,7 @@ class _Group:
 
 def run(config: BestOfNConfig, *, resume: bool = False) -> Path:
     """Draw, score and keep the best as demonstrations; the finished run folder."""
-    if processes.count() > 1:
-        raise ConfigError("best-of-n runs in one process; start it without a launcher")
+    refuse_launcher("best-of-n")
     start = Start.of_run(config.policy)
     reward_start(config.reward, start.fingerprint)
     parents = {

@@ -12,11 +12,10 @@ from transformers import set_seed
 from trl.trainer.kto_config import KTOConfig as KTOArguments
 from trl.trainer.kto_trainer import KTOTrainer
 
-from rlhf import processes
 from rlhf.config import KTOConfig
 from rlhf.data.prepare import load
 from rlhf.data.tokenized import feedback_dataset
-from rlhf.errors import ConfigError, DataError
+from rlhf.errors import DataError
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.roles import ADAPTER_OF
 from rlhf.model.start import load_start, starting_point
@@ -27,6 +26,7 @@ from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
+    refuse_launcher,
     save_trained,
     train,
     training_arguments,
@@ -38,8 +38,7 @@ Row = dict[str, Any]
 
 def run(config: KTOConfig, *, resume: bool = False) -> Path:
     """Align the SFT policy with good and bad responses; the finished run folder."""
-    if processes.count() > 1:  # the KL that it measures is that of a batch
-        raise ConfigError("kto trains in one process; start it without a launcher")
+    refuse_launcher("kto")
     set_seed(config.seed)
     start = starting_point(config.model, config.sft)
     refuse("kto", start.tuning)

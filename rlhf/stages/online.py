@@ -21,7 +21,6 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from rlhf.config import OnlineConfig
 from rlhf.data.prepare import load
-from rlhf.errors import ConfigError
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.engines import InProcess
 from rlhf.model.heads import ScoreHead, head_size
@@ -42,6 +41,7 @@ from rlhf.stages.samples import record_samples
 from rlhf.stages.trainer import StageTrainer
 from rlhf.stages.training import (
     precision,
+    refuse_launcher,
     save_trained,
     train,
     training_arguments,
@@ -72,6 +72,7 @@ class Method:
 
 def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
     """Align the policy with a reward model by ``method``; the finished run folder."""
+    refuse_launcher(method.stage)
     set_seed(config.seed)
     start = Start.of_run(config.policy)
     refuse(method.stage, start.tuning)
@@ -96,8 +97,6 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
                 eval_dataset=held_out,
                 processing_class=tokenizer,
             )
-        if trainer.accelerator.num_processes > 1:
-            raise ConfigError(f"{method.stage} trains in one process; start it without a launcher")
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         rewards = Rewards(model, *rewards_of(config), start.fingerprint)
         trainer.begin(plan, rewards, said)

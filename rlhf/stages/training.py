@@ -116,6 +116,16 @@ def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> Data
     return replace(data, max_length=limit)
 
 
+def refuse_launcher(stage: str) -> None:
+    """Say so where ``stage`` was launched in several processes and works in one.
+
+    Raises:
+        ConfigError: it was.
+    """
+    if processes.count() > 1:
+        raise ConfigError(f"{stage} works in one process; start it without a launcher")
+
+
 def precision(start: Start) -> dict[str, bool]:
     """Autocast on a GPU, to what the base computes in; full fine-tuning keeps fp32 weights."""
     asked = "auto" if start.tuning == "full" else start.spec.dtype

@@ -28,7 +28,7 @@ from rlhf.config import (
     build,
 )
 from rlhf.data.prepare import load
-from rlhf.errors import DataError, ModelError, RLHFError
+from rlhf.errors import ConfigError, DataError, ModelError, RLHFError
 from rlhf.model.generate import Sampling
 from rlhf.model.load import load_base
 from rlhf.model.policies import load_policies
@@ -463,3 +463,23 @@ def test_a_policy_of_any_method_can_be_gone_on_with(done, root, tmp_path):
     assert run.facts["parents"]["policy"]["path"] == str(done["grpo"].out)
     model, _ = load_start(Start.of_run(run.path))
     assert isinstance(model, PeftModel)
+
+
+@pytest.mark.parametrize("stage", [*TRAINED, "best-of-n"])
+def test_a_launcher_is_refused(stage, root, tmp_path, monkeypatch):
+    own = best if stage == "best-of-n" else partial(made, stage=stage)
+    made_ = own(root, out=tmp_path / "out")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=f"{stage} works in one process"):
+        MODULES[stage].run(made_)
+
+
+def test_a_step_smaller_than_a_batch_is_one_pass(root, tmp_path):
+    for stage in ("grpo", "online-dpo"):
+        sizes = {"per_device_train_batch_size": 16, "num_rollouts": 1}
+        with pytest.MonkeyPatch.context() as patch, watching(patch) as seen:
+            MODULES[stage].run(made(root, stage, tmp_path / stage, **sizes))
+        args = seen[0].trainer.args
+        assert args.gradient_accumulation_steps == 1
+        assert args.per_device_train_batch_size == (4 if stage == "grpo" else 2)
+        assert seen[0].trainer._num_drawn == 8
