@@ -47,6 +47,12 @@ def clipped_policy_loss(logprobs, old_logprobs, advantages, low, high, dual_clip
     return mean(losses)
 
 
+def truncated_importance_weights(logprobs, sampler_logprobs, cap):
+    """Yao et al. 2025: the ratio of two probabilities, or the cap where it is larger."""
+    pairs = zip(logprobs, sampler_logprobs, strict=True)
+    return [min(math.exp(ours) / math.exp(theirs), cap) for ours, theirs in pairs]
+
+
 def clipped_value_loss(values, old_values, returns, clip_range):
     losses = []
     for value, old, target in zip(values, old_values, returns, strict=True):

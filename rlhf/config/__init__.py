@@ -16,6 +16,7 @@ from rlhf.config.online import (
     OnlineDPOConfig,
     PPOConfig,
     RLOOConfig,
+    RolloutEngine,
     ValueModel,
 )
 from rlhf.config.stages import (
@@ -63,6 +64,7 @@ __all__ = [
     "Quantization",
     "RLOOConfig",
     "RewardConfig",
+    "RolloutEngine",
     "RunConfig",
     "SFTConfig",
     "SourceConfig",

@@ -3,6 +3,7 @@
 What they share has one name and one meaning, so that each reads the others' YAML.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,6 +21,7 @@ from rlhf.config.stages import (
 )
 
 ValueModel = Literal["adapter", "head"]
+RolloutEngine = Literal["transformers", "vllm"]
 Several = Annotated[int, Field(ge=2)]
 
 
@@ -146,9 +148,35 @@ class PPOConfig(_Clipped):
     value_warmup_steps: Annotated[int, Field(ge=0)] = 10
     """Rollouts on which only the value learns."""
     whiten_advantages: bool = True
+    rollout_engine: RolloutEngine = "transformers"
+    """transformers: this process samples. vllm: a server that is sent the policy's adapter before
+    each rollout. Experimental: not run on a GPU yet."""
+    vllm_url: str = "http://127.0.0.1:8000"
+    """Where `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve BASE --enable-lora --logprobs-mode
+    processed_logprobs` listens; it must see the folder `out` under the same path."""
+    is_cap: Annotated[float, Field(ge=1)] | None = 2.0
+    """Most that a token's policy loss is multiplied by to make up for a sampler in other arithmetic
+    (vLLM, or 16-bit kernels): min(pi / pi_sampler, is_cap), Yao et al. 2025. Without a cap one
+    token that the sampler thought unlikely would outweigh a rollout; at their 2 only such tokens
+    are cut. None takes samples for the trainer's own."""
     stop_kl: Positive | None = 0.1
     """Nats per token from the policy that sampled, above which it rests until the next rollout and
     only the value goes on; 0.1 is far above the 0.001 to 0.01 of a healthy run."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        check_address(self.vllm_url)
+        return self
+
+
+def check_address(url: str) -> None:
+    """Refuse what is no address of a server.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", url):
+        raise ValueError(f"vllm_url ({url}) must be an address like http://127.0.0.1:8000")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

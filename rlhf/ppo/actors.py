@@ -10,11 +10,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.config import ValueModel
 from rlhf.model.adapters import copy_adapter
+from rlhf.model.engines import Engine, InProcess
 from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
 from rlhf.model.start import Start, load_start
+from rlhf.model.vllm import VLLM
+from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.rewards import RewardAdapter
 from rlhf.runs import is_run
+
+_SERVED = "served"
+"""Folder of the adapter that a server samples from."""
 
 
 def load_policy(
@@ -49,3 +55,18 @@ def add_value(policy: PeftModel, rewards: Sequence[RewardAdapter], kind: ValueMo
     else:
         nn.init.zeros_(head.weight)
     return head
+
+
+def sampling_engine(
+    policy: PeftModel, tokenizer: PreTrainedTokenizerFast, args: PPOArguments, base: str
+) -> Engine:
+    """What samples from the policy; a server's adapters lie beside the checkpoints.
+
+    Raises:
+        ModelError: the server is not there, or does not serve the policy's base.
+    """
+    if args.rollout_engine == "transformers":
+        return InProcess(policy, tokenizer)
+    return VLLM(
+        args.vllm_url, policy, tokenizer, Path(cast("str", args.output_dir)) / _SERVED, base
+    )

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
-from rlhf.config import OnlineConfig, ValueModel
-from rlhf.config.online import pieces_of_step
+from rlhf.config import OnlineConfig, RolloutEngine, ValueModel
+from rlhf.config.online import check_address, pieces_of_step
 
 
 @dataclass
@@ -49,6 +49,9 @@ class PPOArguments(TrainingArguments):
     missing_eos_penalty: float = 1.0
     overlong_buffer: int = 0
     stop_kl: float | None = 0.1
+    rollout_engine: RolloutEngine = "transformers"
+    vllm_url: str = "http://127.0.0.1:8000"
+    is_cap: float | None = 2.0
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight per reward; all 1 if left out."}
     )
@@ -56,6 +59,11 @@ class PPOArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.rollout_batch_size % self.samples_per_prompt:
             raise ValueError("rollout_batch_size must be a multiple of samples_per_prompt")
+        if self.rollout_engine not in (engines := get_args(RolloutEngine)):
+            raise ValueError(f"rollout_engine must be one of {', '.join(engines)}")
+        if self.is_cap is not None and self.is_cap < 1:
+            raise ValueError("is_cap below 1 would weigh the trainer's own samples down")
+        check_address(self.vllm_url)
         self.micro_batch_size, self.gradient_accumulation_steps = pieces_of_step(
             self.rollout_batch_size, self.num_mini_batches, self.per_device_train_batch_size
         )

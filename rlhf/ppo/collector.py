@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from rlhf.chat import decode_response, encode_prompt, stop_token_ids
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engines import Answers, Engine
+from rlhf.model.generate import Sampling
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import computes_in_fp32
 from rlhf.model.roles import acting_as
@@ -30,7 +31,7 @@ from rlhf.model.scoring import (
     values,
 )
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.objectives import masked_mean, overlong_penalty
+from rlhf.ppo.objectives import masked_mean, overlong_penalty, probability_ratio
 from rlhf.ppo.rewards import RewardAdapter, Rewards
 from rlhf.ppo.rollout import Rollout, select
 from rlhf.ppo.together import lists_of_all, of_all, share
@@ -101,6 +102,7 @@ class Collector:
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerFast
+    engine: Engine
     rewards: Rewards
     value_head: ScoreHead
     args: PPOArguments
@@ -129,17 +131,16 @@ class Collector:
             first=first + before,
             batch_size=args.rollout_batch_size,
         )
-        account = None
-        if self.sampler_is_exact:
-            head = None if self.value_is_own else self.value_head
-            account = _Account(len(own), args, head, self.model.device)
-        with acting_as(self.model, "policy"), self.autocast():
-            responses = sample_ids(self.model, self.tokenizer, prompts, sampling, watch=account)
+        if not evaluates or first == 0:  # an evaluation's later pieces are of the same policy
+            self.engine.follow()
+        responses, batch, noted = self._sample(prompts, sampling)
         sampled = time.perf_counter()
-        batch = self._joined(prompts, responses)
         self.model.eval()
         said = self._ask(batch)
-        said |= account.of(batch) if account else self._ask_policy(batch)
+        if self.sampler_is_exact:
+            said |= noted
+        else:
+            said |= self._ask_policy(batch) | {"sampler_logprobs": noted["logprobs"]}
         columns = [self._score(part, said, own, responses) for part in self.rewards.parts]
         prompts, responses = (lists_of_all(x, len(rows)) for x in (prompts, responses))
         whole = self._joined(prompts, responses)
@@ -162,19 +163,33 @@ class Collector:
         )
         if self.value_is_own:
             said["values"] = self._values(batch)
-        per_token = ("logprobs", "ref_logprobs", "entropy", "values")
         rollout = Rollout(
             sequences=whole,
             finished=finished,
             scores=scores - args.missing_eos_penalty * overlong,
-            **{name: of_all(said[name], whole.response_mask) for name in per_token},
+            **{name: of_all(x, whole.response_mask) for name, x in said.items() if x.dim() == 2},
         )
-        metrics = _means(rollout, raw)
+        metrics = _means(rollout, raw) | _mismatch(rollout, args.is_cap)
         for name, column in zip(self.rewards.names, columns, strict=True):
             metrics[f"objective/scores/{name}"] = column.nanmean().item()
         metrics["time/sampling"] = sampled - clock
         metrics["time/scoring"] = time.perf_counter() - sampled
         return rollout, metrics
+
+    def _sample(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> tuple[list[list[int]], Sequences, dict[str, Tensor]]:
+        """Responses, with their prompts, and what their sampler noted of each token."""
+        account = None
+        if self.engine.shows_steps:
+            reads_states = self.sampler_is_exact and not self.value_is_own
+            head = self.value_head if reads_states else None
+            account = _Account(len(prompts), self.args, head, self.model.device)
+        with self.autocast():
+            answers = self.engine.answer(prompts, sampling, account)
+        batch = self._joined(prompts, answers.responses)
+        noted = account.of(batch) if account else _logprobs(answers, batch)
+        return answers.responses, batch, noted
 
     def _joined(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
@@ -219,8 +234,11 @@ class Collector:
     def sampler_is_exact(self) -> bool:
         """Whether sampling gives a token the logprob that a pass over the whole response gives.
 
-        In fp32 they differ in the last bits; kernels in 16 or 8 bits round by the batch's size.
+        In fp32 they differ in the last bits; kernels in 16 or 8 bits round by the batch's size, and
+        another engine has kernels of its own.
         """
+        if not self.engine.shows_steps:
+            return False
         return computes_in_fp32(self.model) and not (self.args.bf16 or self.args.fp16)
 
     @property
@@ -280,3 +298,24 @@ def _means(rollout: Rollout, raw: Tensor) -> Metrics:
         "response_length": rollout.mask.sum(dim=1).float().mean().item(),
         "truncated": (~rollout.finished).float().mean().item(),
     }
+
+
+def _logprobs(answers: Answers, batch: Sequences) -> dict[str, Tensor]:
+    """What an engine elsewhere says of its tokens, (batch, response), 0 where there is none."""
+    assert answers.logprobs is not None
+    said = torch.zeros(batch.response_mask.shape, device=batch.ids.device)
+    said[batch.response_mask] = torch.tensor([x for row in answers.logprobs for x in row]).to(said)
+    return {"logprobs": said}
+
+
+def _mismatch(rollout: Rollout, cap: float | None) -> Metrics:
+    """How far the sampler is from the trainer: nats per token (k3), and the mean weight."""
+    if rollout.sampler_logprobs is None:
+        return {}
+    ratio = probability_ratio(rollout.logprobs, rollout.sampler_logprobs)
+    kl = masked_mean(ratio - 1 - ratio.log(), rollout.mask)
+    weights = rollout.weights(cap)
+    mean = (
+        {} if weights is None else {"sampling/is_weight_mean": masked_mean(weights, rollout.mask)}
+    )
+    return {name: x.item() for name, x in {"sampling/kl": kl, **mean}.items()}

@@ -30,6 +30,17 @@ def _first_ratio(history: Sequence[Metrics]) -> str | None:
     )
 
 
+def _sampler_apart(history: Sequence[Metrics]) -> str | None:
+    seen = _values(history, "sampling/kl")[-_WINDOW:]
+    if not seen or fmean(seen) < _MOST_SAMPLING_KL:
+        return None
+    return (
+        f"sampler and trainer disagree by {fmean(seen):.3f} nats per token: samples come from "
+        "another policy than the one that learns; see that vLLM serves the same base as stored "
+        "here and says processed logprobs (--logprobs-mode processed_logprobs)"
+    )
+
+
 def _far_from_reference(history: Sequence[Metrics]) -> str | None:
     before, now = _ends(history, "objective/kl")
     if now < _HIGH_KL or now < 2 * before:
@@ -72,10 +83,13 @@ def _no_entropy(history: Sequence[Metrics]) -> str | None:
 
 
 _MOST_FIRST_RATIO = 1.2
+_MOST_SAMPLING_KL = 0.02
+"""Nats per token; tinker-cookbook finds training stable below half of it."""
 _HIGH_KL, _LONGER, _NO_BETTER, _COLLAPSED = 15.0, 1.5, 0.05, 0.1
 
 _CHECKS: dict[str, Callable[[Sequence[Metrics]], str | None]] = {
     "first ratio": _first_ratio,
+    "sampler": _sampler_apart,
     "KL": _far_from_reference,
     "length": _longer_not_better,
     "value": _value_learns_nothing,

@@ -17,11 +17,18 @@ def policy_loss(new: PerToken, inputs: MicroBatch, args: PPOArguments) -> Tensor
         clip_range=args.clip_range,
         clip_range_high=args.clip_range_high,
         dual_clip=args.dual_clip,
+        weights=inputs.weights,
         num_tokens=inputs.num_tokens,
     )
     if not inputs.kl_weight:
         return loss
-    kl = k2_loss(new, inputs.ref_logprobs, inputs.mask, num_tokens=inputs.num_tokens)
+    kl = k2_loss(
+        new,
+        inputs.ref_logprobs,
+        inputs.mask,
+        weights=inputs.weights,
+        num_tokens=inputs.num_tokens,
+    )
     return loss + inputs.kl_weight * kl
 
 

@@ -101,19 +101,40 @@ def inverse_deviation(x: PerToken, mask: Mask) -> Scalar:
 
 
 def k2_loss(
-    logprobs: PerToken, ref_logprobs: PerToken, mask: Mask, *, num_tokens: int | None = None
+    logprobs: PerToken,
+    ref_logprobs: PerToken,
+    mask: Mask,
+    *,
+    weights: PerToken | None = None,
+    num_tokens: int | None = None,
 ) -> Scalar:
     """Half the squared log-ratio to the reference: on what the policy samples, KL's gradient.
 
-    Schulman 2020, "Approximating KL divergence"; for ``num_tokens`` see :func:`masked_mean`.
+    Schulman 2020, "Approximating KL divergence"; ``weights`` are those of
+    :func:`truncated_importance_weights`; for ``num_tokens`` see :func:`masked_mean`.
     """
     logprobs, ref_logprobs = logprobs.where(mask, 0.0), ref_logprobs.where(mask, 0.0)
-    return 0.5 * masked_mean((logprobs - ref_logprobs).square(), mask, num_tokens=num_tokens)
+    squared = (logprobs - ref_logprobs).square()
+    squared = squared if weights is None else squared * weights
+    return 0.5 * masked_mean(squared, mask, num_tokens=num_tokens)
 
 
 def probability_ratio(logprobs: PerToken, old_logprobs: PerToken) -> PerToken:
     """Pi / pi_old, finite whatever the logprobs."""
     return (logprobs - old_logprobs).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
+
+
+def truncated_importance_weights(
+    logprobs: PerToken, sampler_logprobs: PerToken, mask: Mask, *, cap: Number
+) -> PerToken:
+    """``min(pi / pi_sampler, cap)`` on every token that counts, and 0 elsewhere.
+
+    What another engine or another precision sampled is off-policy; so weighted, it teaches what
+    the trainer's own samples would (Yao et al. 2025, "Your efficient RL framework secretly brings
+    you off-policy RL training").
+    """
+    ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))
+    return ratio.clamp(max=cap).where(mask, 0.0)
 
 
 def clipped_policy_loss(
@@ -125,13 +146,15 @@ def clipped_policy_loss(
     clip_range: Number,
     clip_range_high: Number | None = None,
     dual_clip: Number | None = None,
+    weights: PerToken | None = None,
     num_tokens: int | None = None,
 ) -> Scalar:
     """The clipped surrogate, negated so that smaller is better. Schulman et al. 2017, eq. 7.
 
     ``clip_range_high`` bounds the ratio from above where it differs (Yu et al. 2025, eq. 10);
     ``dual_clip`` bounds the loss of a bad action at ``-dual_clip * advantage`` (Ye et al. 2020,
-    eq. 5); for ``num_tokens`` see :func:`masked_mean`.
+    eq. 5); ``weights`` are those of :func:`truncated_importance_weights`; for ``num_tokens`` see
+    :func:`masked_mean`.
     """
     # padding is cut off before it is multiplied: backward would make 0 * NaN of it
     advantages = advantages.where(mask, 0.0)
@@ -143,6 +166,7 @@ def clipped_policy_loss(
     if dual_clip is not None:
         bounded = torch.maximum(surrogate, dual_clip * advantages)
         surrogate = bounded.where(advantages < 0, surrogate)
+    surrogate = surrogate if weights is None else surrogate * weights
     return -masked_mean(surrogate, mask, num_tokens=num_tokens)
 
 

@@ -8,7 +8,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlhf.model.scoring import Sequences
-from rlhf.ppo.objectives import Advantages, gae, inverse_deviation, kl_penalized_rewards, whiten
+from rlhf.ppo.objectives import (
+    Advantages,
+    gae,
+    inverse_deviation,
+    kl_penalized_rewards,
+    truncated_importance_weights,
+    whiten,
+)
 
 PerToken = Float[Tensor, "batch response"]
 PerResponse = Float[Tensor, " batch"]
@@ -26,10 +33,12 @@ class Rollout:
     scores: PerResponse
     """As PPO uses them: weighted, normalised, clipped, and less the penalty for being cut off."""
     logprobs: PerToken
-    """Of the policy that sampled."""
+    """Of the policy before it learns from this, as the trainer computes them."""
     ref_logprobs: PerToken
     entropy: PerToken
     values: PerToken
+    sampler_logprobs: PerToken | None = None
+    """Of the policy as its sampler computed them, where that was another computation."""
 
     @property
     def mask(self) -> Bool[Tensor, "batch response"]:
@@ -46,6 +55,14 @@ class Rollout:
         """k3 (Schulman 2020): never negative and less noisy than k1, for logging only."""
         ratio = self.ref_logprobs - self.logprobs
         return (ratio.exp() - 1 - ratio).where(self.mask, 0.0).sum(dim=1)
+
+    def weights(self, cap: float | None) -> PerToken | None:
+        """What each token's policy loss is multiplied by; None where the sampler is exact."""
+        if cap is None or self.sampler_logprobs is None:
+            return None
+        return truncated_importance_weights(
+            self.logprobs, self.sampler_logprobs, self.mask, cap=cap
+        )
 
     def advantages(
         self, *, kl_coef: float, gamma: float, lam: float, lam_value: float, whitened: bool
@@ -76,6 +93,8 @@ class MicroBatch:
     returns: PerToken
     num_tokens: int
     """Response tokens in the whole optimizer step, over which its losses are means."""
+    weights: PerToken | None = None
+    """Of each token in the policy's loss; None for 1."""
     kl_weight: float = 0.0
     """Of the KL inside the loss, in units of the advantages."""
     trains_policy: bool = True
@@ -96,14 +115,17 @@ def micro_batches(
     num_mini_batches: int,
     micro_batch_size: int,
     order: Sequence[int],
+    is_cap: float | None = None,
     share: slice = _EVERYTHING,
 ) -> Iterator[MicroBatch]:
     """One pass over the rollout in ``order``: optimizer steps of equal size, in pieces.
 
     Inside a step, rows of similar length share a piece; a piece is no wider than its longest row.
+    ``is_cap`` bounds the weights of tokens that another computation sampled (None: they have none).
     ``share`` is what this process learns of a step's rows, by length.
     """
     size = len(order) // num_mini_batches
+    weights = rollout.weights(is_cap)
     lengths: list[int] = rollout.sequences.mask.sum(dim=1).tolist()
     for start in range(0, size * num_mini_batches, size):
         step = sorted(order[start : start + size], key=lengths.__getitem__)
@@ -121,6 +143,7 @@ def micro_batches(
                 advantages=advantages.advantages[rows, :width],
                 returns=advantages.returns[rows, :width],
                 num_tokens=num_tokens,
+                weights=None if weights is None else weights[rows, :width],
             )
 
 

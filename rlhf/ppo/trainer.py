@@ -23,7 +23,7 @@ from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
 from rlhf.model.heads import load_head, save_head
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
-from rlhf.ppo.actors import add_value, load_policy
+from rlhf.ppo.actors import add_value, load_policy, sampling_engine
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.collector import Collector, ScoreUnits
 from rlhf.ppo.health import complaints
@@ -119,6 +119,7 @@ class PPOTrainer(_BaseTrainer):
         self.collector = Collector(
             model=policy,
             tokenizer=self.tokenizer,
+            engine=sampling_engine(policy, self.tokenizer, args, base),
             rewards=self.rewards,
             value_head=self.value_head,
             args=args,
@@ -165,6 +166,7 @@ class PPOTrainer(_BaseTrainer):
                     advantages,
                     num_mini_batches=args.num_mini_batches,
                     micro_batch_size=args.micro_batch_size,
+                    is_cap=args.is_cap,
                     order=shuffled(args.rollout_batch_size, args.seed, number, epoch),
                     share=slice(processes.index(), None, processes.count()),
                 )

@@ -23,6 +23,7 @@ from rlhf.config import OnlineConfig
 from rlhf.data.prepare import load
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
+from rlhf.model.engines import InProcess
 from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.roles import ADAPTER_OF, only_trainable_train
 from rlhf.model.scoring import Sequences
@@ -180,9 +181,11 @@ class OnlineTrainer(StageTrainer):
         model = cast("PeftModel", self.network)
         value = ScoreHead(head_size(cast("Any", model.get_base_model()))).to(model.device)
         self.said = said
+        tokenizer = cast("Any", self.processing_class)
         self.collector = Collector(
             model=model,
-            tokenizer=cast("Any", self.processing_class),
+            tokenizer=tokenizer,
+            engine=InProcess(model, tokenizer),
             rewards=rewards,
             value_head=value,
             args=plan,

@@ -24,6 +24,7 @@ class Mutation:
     tests: str = "tests/unit/ppo"
 
 
+VLLM = "tests/integration/test_vllm.py"
 PPO, BANDIT = "tests/integration/test_ppo.py", "tests/integration/test_ppo_bandit.py"
 OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "ppo/collector.py", "ppo/trainer.py"
 ROLLOUT, SCORING, GENERATE = "ppo/rollout.py", "model/scoring.py", "model/generate.py"
@@ -109,7 +110,7 @@ MUTATIONS = {
         OBJECTIVES, "error = torch.maximum(error", "error = torch.minimum(error", "value_loss"
     ),
     "k2 without its half": Mutation(
-        OBJECTIVES, "return 0.5 * masked_mean((logprobs", "return masked_mean((logprobs", "k2"
+        OBJECTIVES, "return 0.5 * masked_mean(squared", "return masked_mean(squared", "k2"
     ),
     # the controller
     "the controller runs away": Mutation(
@@ -123,11 +124,12 @@ MUTATIONS = {
     ),
     # logprobs, sampling, scores
     "logprobs forget the temperature": Mutation(
-        SCORING, "next_logits(model, states) / temperature", "next_logits(model, states)",
+        SCORING, "at_temperature(next_logits(model, states), temperature)",
+        "next_logits(model, states)",
         "temperature", PPO,
     ),
     "sampling forgets the temperature": Mutation(
-        GENERATE, "(logits / temperature).softmax", "logits.softmax", "drawn_as_often",
+        GENERATE, "at_temperature(logits, temperature).softmax", "logits.softmax", "drawn_as_often",
         "tests/unit/model/test_generate.py",
     ),
     "noise is by the batch": Mutation(
@@ -148,6 +150,30 @@ MUTATIONS = {
     ),
     "the score is in other units": Mutation(
         COLLECTOR, "(raw - self.mean) / self.std", "raw / self.std", "frozen_units", PPO
+    ),
+    # samples of another engine
+    "weights have no cap": Mutation(
+        OBJECTIVES, "ratio.clamp(max=cap).where", "ratio.where", "importance_weights"
+    ),
+    "weights are upside down": Mutation(
+        OBJECTIVES,
+        "ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))",
+        "ratio = probability_ratio(sampler_logprobs.where(mask, 0.0), logprobs.where(mask, 0.0))",
+        "importance_weights or weighted_mean",
+    ),
+    "the KL in the loss is not weighed": Mutation(
+        OBJECTIVES, "squared if weights is None else squared * weights", "squared", "weight"
+    ),
+    "the policy's loss is not weighed": Mutation(
+        "ppo/losses.py", "dual_clip=args.dual_clip,\n        weights=inputs.weights,",
+        "dual_clip=args.dual_clip,", "a_weight_multiplies", VLLM,
+    ),
+    "the server keeps the first policy": Mutation(
+        COLLECTOR, "if not evaluates or first == 0:", "if first == 0:", "as_it_is_now", VLLM
+    ),
+    "the server is sent the reference": Mutation(
+        "model/vllm.py", 'self.name, ADAPTER_OF["policy"])', 'self.name, ADAPTER_OF["reference"])',
+        "as_it_is_now", VLLM,
     ),
     # who learns
     "the reference learns": Mutation(
@@ -180,7 +206,7 @@ MUTATIONS = {
         "gradient_on_nf4", PPO,
     ),
     "the policy never rests": Mutation(
-        TRAINER, "self.ppo.stop_kl is not None and self._step_kl > self.ppo.stop_kl", "False",
+        TRAINER, "self.ppo.stop_kl is not None and kl > self.ppo.stop_kl", "False",
         "rests_until", PPO,
     ),
     "tokens are counted per piece": Mutation(

@@ -11,6 +11,7 @@ HEALTHY = {
     "response_length": (20.0, 40.0),
     "val/explained_variance": (-0.5, 0.6),
     "policy/first_ratio": (1.0, 1.0),
+    "sampling/kl": (0.001, 0.008),
 }
 
 
@@ -35,6 +36,7 @@ def test_a_healthy_run_is_left_in_peace():
     ("name", "words", "ends"),
     [
         ("first ratio", "other logprobs than the sampler", {"policy/first_ratio": (1.0, 1.5)}),
+        ("sampler", "samples come from another policy", {"sampling/kl": (0.001, 0.1)}),
         ("KL", "being exploited; raise kl_coef", {"objective/kl": (2.0, 40.0)}),
         (
             "length",

@@ -16,6 +16,7 @@ from rlhf.ppo.objectives import (
     kl_penalized_rewards,
     masked_mean,
     overlong_penalty,
+    truncated_importance_weights,
     whiten,
 )
 from tests import oracles
@@ -283,3 +284,49 @@ def test_k2_is_never_negative_and_padding_changes_nothing(logprobs, padding):
     found = k2_loss(x, torch.full_like(x, -1.0), there)
     assert found >= 0
     assert_close(found, 0.5 * (torch.tensor(logprobs) + 1).square().mean())
+
+
+def test_importance_weights_by_hand():
+    weights = truncated_importance_weights(
+        row(math.log(0.5), math.log(0.1), math.log(0.9), NAN),
+        row(math.log(0.4), math.log(0.2), math.log(0.1), 3.0),
+        mask(1, 1, 1, 0),
+        cap=2.0,
+    )
+    assert_close(weights, row(1.25, 0.5, 2.0, 0.0))  # .5 / .4, .1 / .2, and 9 is cut
+
+
+@given(episodes(), st.floats(1, 5, width=32))
+def test_importance_weights_agree_with_the_paper_whatever_the_padding_holds(episode, cap):
+    where, ours, theirs = episode
+    weights = truncated_importance_weights(ours, theirs, where, cap=cap)
+    want = oracles.truncated_importance_weights(kept(ours, where), kept(theirs, where), cap)
+    assert kept(weights, where) == pytest.approx(want, rel=1e-6)
+    assert (weights[~where] == 0).all()
+
+
+@given(st.lists(st.tuples(*[st.floats(0.0625, 1)] * 2, number), min_size=2, max_size=6))
+def test_a_weighted_mean_over_the_sampler_is_the_trainers_where_the_cap_cuts_nothing(tokens):
+    chances, others, worth = (row(*column) for column in zip(*tokens, strict=True))
+    pi, sampler = chances / chances.sum(), others / others.sum()
+    where = torch.ones_like(pi, dtype=torch.bool)
+    weights = truncated_importance_weights(pi.log(), sampler.log(), where, cap=1e6)
+    assert_close((sampler * weights * worth).sum(), (pi * worth).sum())
+    cut = truncated_importance_weights(pi.log(), sampler.log(), where, cap=1.0)
+    assert (cut <= weights).all()
+    assert float((sampler * cut).sum()) <= 1 + 1e-9
+
+
+@given(episodes(columns=4), st.floats(0.1, 1), st.sampled_from([None, 3.0]))
+def test_a_weight_multiplies_the_loss_of_its_token_and_no_other(episode, clip, dual):
+    where, logprobs, old, advantages, draws = episode
+    weights = draws.abs()
+    keys = {"clip_range": clip, "dual_clip": dual, "num_tokens": 1}
+    weighted = clipped_policy_loss(logprobs, old, advantages, where, weights=weights, **keys)
+    # a positive factor may be taken into the advantage
+    inside = clipped_policy_loss(logprobs, old, advantages * weights, where, **keys)
+    assert_close(weighted, inside)
+    pulled = k2_loss(logprobs, old, where, weights=weights, num_tokens=1)
+    each = [w * (a - b) ** 2 / 2 for w, a, b in
+            zip(*(kept(x, where) for x in (weights, logprobs, old)), strict=True)]  # fmt: skip
+    assert float(pulled) == pytest.approx(sum(each), rel=1e-6, abs=1e-12)
