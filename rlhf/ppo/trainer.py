@@ -1,6 +1,5 @@
 """PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +18,10 @@ from trl.trainer.base_trainer import (
 from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf import processes
-from rlhf.model.adapters import copy_adapter, load_weights, save_adapter
-from rlhf.model.heads import load_head, save_head
+from rlhf.model.adapters import copy_adapter
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
+from rlhf.ppo import checkpoints
 from rlhf.ppo.actors import add_value, load_policy, sampling_engine
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.collector import Collector, ScoreUnits
@@ -35,9 +34,6 @@ from rlhf.ppo.rollout import MicroBatch, micro_batches
 from rlhf.ppo.together import Means, add_up_gradients, refuse_shards, start_alike, sum_over_all
 
 _log = logging.getLogger(__name__)
-_STATE = "ppo_state.json"
-_VALUE = "value"
-_VALUE_HEAD = "value_head.safetensors"
 
 
 class PPOTrainer(_BaseTrainer):
@@ -329,25 +325,15 @@ class PPOTrainer(_BaseTrainer):
         if not self.ppo.should_save:
             return
         folder = Path(output_dir or cast("str", self.ppo.output_dir))
-        save_adapter(self._peft, folder)
-        if self.collector.value_is_own:
-            save_adapter(self._peft, folder / _VALUE, "value")
-        save_head(self.value_head, folder / _VALUE_HEAD)
         state = {"kl_coef": self.kl_coef, "units": asdict(self.collector.units)}
-        (folder / _STATE).write_text(json.dumps(state))
+        checkpoints.save(self._peft, self.value_head, state, folder)
         self.tokenizer.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401, ARG002
         folder = Path(resume_from_checkpoint)
-        load_weights(self._peft, folder, "default")
-        if self.collector.value_is_own:
-            load_weights(self._peft, folder / _VALUE, "value")
-        head = load_head(folder / _VALUE_HEAD, self.ppo.device)
-        self.value_head.load_state_dict(head.state_dict())
-        state = json.loads((folder / _STATE).read_text())
+        state = checkpoints.restore(self._peft, self.value_head, folder)
         self.kl_coef = state["kl_coef"]
         self.collector.units = ScoreUnits(**state["units"])
-        only_trainable_train(self._peft)
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(cast("str", self.state.best_model_checkpoint))
