@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
-from rlhf.config import CONFIG_OF, StageConfig, build
+from rlhf.config import CONFIG_OF, RunConfig, build
 from rlhf.errors import ConfigError
 from rlhf.model.shards import is_sharded, whole
 from rlhf.stages import ppo
@@ -68,7 +68,7 @@ def watched(watcher: Watcher) -> Generator[None]:
         CallbackHandler.__init__ = make
 
 
-def run(config: StageConfig, *, resume: bool = False, fail_at: int | None = None) -> None:
+def run(config: RunConfig, *, resume: bool = False, fail_at: int | None = None) -> None:
     """Run the stage of ``config`` and write down its gradients."""
     [stage] = [name for name, kind in CONFIG_OF.items() if type(config) is kind]
     watcher = Watcher(fail_at)

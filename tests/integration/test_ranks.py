@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rlhf.config import CONFIG_OF, BestOfNConfig, SFTConfig, StageConfig, build, to_dict, to_yaml
+from rlhf.config import CONFIG_OF, BestOfNConfig, RunConfig, SFTConfig, build, to_dict, to_yaml
 from rlhf.errors import ConfigError
 from rlhf.runs import open_run
 from rlhf.stages import best_of_n, kto, sft
@@ -55,7 +55,7 @@ HALVED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
 @pytest.fixture(scope="module")
-def make(make_base, tmp_path_factory) -> Callable[..., StageConfig]:
+def make(make_base, tmp_path_factory) -> Callable[..., RunConfig]:
     """``make("dpo", "ddp")``: a config that writes to ``ddp/dpo``; what it needs is there."""
     root = tmp_path_factory.mktemp("ranks")
     # 21 rows are two steps of 8 and one of 5, of which the second process has 2
@@ -64,7 +64,7 @@ def make(make_base, tmp_path_factory) -> Callable[..., StageConfig]:
     model = LORA | {"base": str(make_base())}
     sft.run(config(SFTConfig, root / "start", said, model=model, max_steps=1))
 
-    def made(stage: str, where: str, **keys: Any) -> StageConfig:
+    def made(stage: str, where: str, **keys: Any) -> RunConfig:
         talks = stage in ("pretrain", "sft")
         out, data = root / where / stage, said if talks else pairs
         start = {
@@ -83,7 +83,7 @@ def make(make_base, tmp_path_factory) -> Callable[..., StageConfig]:
 
 
 @pytest.fixture(scope="module")
-def ddp(make: Callable[..., StageConfig]) -> Path:
+def ddp(make: Callable[..., RunConfig]) -> Path:
     """The folder of what was trained alone and, in ``ddp``, by two processes."""
     jobs = [[stage, make(stage, "ddp", **HALVED), {}] for stage in SUPERVISED]
     broken = make("ppo", "broken", per_device_train_batch_size=2, save_steps=4)
@@ -98,7 +98,7 @@ def ddp(make: Callable[..., StageConfig]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fsdp2(make: Callable[..., StageConfig]) -> subprocess.CompletedProcess[str]:
+def fsdp2(make: Callable[..., RunConfig]) -> subprocess.CompletedProcess[str]:
     """The same in ``fsdp2``, by two processes with half of the model each; the second one dies."""
     jobs = [[stage, make(stage, "fsdp2", **HALVED), {}] for stage in ("pretrain", "reward", "dpo")]
     broken = make("sft", "fsdp2", **HALVED, save_steps=2)
