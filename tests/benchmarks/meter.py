@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
+from rlhf.model import engines
 from rlhf.ppo import collector
 from tests.benchmarks.roofline import synchronize
 from tests.live import Live, stored
@@ -57,7 +58,7 @@ class Meter:
     def watching(self) -> Generator[None]:
         """Measure whatever Trainer trains inside the block."""
         train, collect = Trainer.train, collector.Collector.collect
-        sample = collector.sample_ids
+        sample = engines.sample_ids
 
         def trained(trainer: Trainer, *args: Any, **kwargs: Any) -> Any:
             trainer.add_callback(_Steps(self))
@@ -83,7 +84,7 @@ class Meter:
 
         with (
             patch.object(Trainer, "train", trained),
-            patch.object(collector, "sample_ids", sampled),
+            patch.object(engines, "sample_ids", sampled),
             patch.object(collector.Collector, "collect", collected),
         ):
             yield

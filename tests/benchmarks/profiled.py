@@ -43,8 +43,8 @@ def _watch() -> None:
             "forward": "forward",
             "get_reward": "forward",
         },
+        "rlhf.model.engines": {"sample_ids": "sampling"},
         "rlhf.ppo.collector": {
-            "sample_ids": "sampling",
             "logprobs": "forward",
             "scores": "forward",
             "values": "forward",
