@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -257,7 +258,7 @@ def test_accelerate_understands_every_launch_config(name: str):
     assert path.read_text().startswith("#")
     arguments = launch_command_parser().parse_args(["--config_file", str(path), "-m", "rlhf"])
     known = vars(arguments).keys()
-    resolved, config, _ = _validate_launch_command(arguments)
+    resolved, config, _ = cast("Any", _validate_launch_command(arguments))
     assert config is not None
     for keys in (config.fsdp_config, config.deepspeed_config):
         assert keys.keys() <= known
