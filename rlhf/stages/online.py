@@ -268,8 +268,9 @@ class OnlineTrainer(StageTrainer):
                     _log.warning(sentence)
         Trainer.log(self, logs, start_time)  # past TRL's, which would add its own names
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401
-        super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the score's units beside what a checkpoint holds of the model."""
+        super().save_model(output_dir, _internal_call)
         folder = Path(output_dir or str(self.args.output_dir))
         (folder / _UNITS).write_text(json.dumps(asdict(self.collector.units)))
 

@@ -211,9 +211,9 @@ def test_where_one_process_fails_the_launch_fails_and_no_run_is_finished(fsdp2, 
 def test_what_runs_in_one_process_says_so(make, monkeypatch):
     feedback, best = make("kto", "refused"), best_of_n_config(make("ppo", "refused"))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="kto trains in one process"):
+    with pytest.raises(ConfigError, match="kto works in one process"):
         kto.run(feedback)
-    with pytest.raises(ConfigError, match="best-of-n runs in one process"):
+    with pytest.raises(ConfigError, match="best-of-n works in one process"):
         best_of_n.run(best)
 
 
