@@ -36,10 +36,23 @@ class OnlinePairsTrainer(OnlineTrainer, OnlineDPOTrainer):
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - those of TRL's trainer
         # a stand-in, so that TRL copies no base: the collector asks the reference
         super().__init__(ref_model=nn.Identity(), **kwargs)
+        self._rows: list[dict[str, Any]] = []
         self.accelerator.gradient_accumulation_steps = self.args.gradient_accumulation_steps
 
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Any = None,  # noqa: ANN401
+    ) -> Tensor:
+        """Keep the rows whole: TRL hands on their prompts, and rewards may want the rest."""
+        self._rows = [
+            dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)
+        ]
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def _generate(self, model: nn.Module, prompts: Sequence[Any], images: None = None) -> Any:  # noqa: ANN401, ARG002
-        rollout = self.collect([{"prompt": prompt} for prompt in [*prompts, *prompts]])
+        rollout = self.collect([*self._rows, *self._rows])
         self.said.rewards = rollout.scores.tolist()
         ids, mask = rollout.sequences.response_ids, rollout.mask
         nothing = ids[:, :0]

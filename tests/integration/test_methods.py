@@ -35,8 +35,9 @@ from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import logprobs, sequences
 from rlhf.model.start import Start, load_start
-from rlhf.records import Demonstration, Message, Prompt
+from rlhf.records import Demonstration, Message, Prompt, to_json
 from rlhf.runs import open_run
+from rlhf.sandbox.world import prompts as sandbox_prompts
 from rlhf.stages import best_of_n, grpo, kto, online_dpo, ppo, reward, rloo, sft
 from rlhf.stages.kto import mismatched
 from rlhf.stages.online import OnlineTrainer, joined
@@ -483,3 +484,16 @@ def test_a_step_smaller_than_a_batch_is_one_pass(root, tmp_path):
         assert args.gradient_accumulation_steps == 1
         assert args.per_device_train_batch_size == (4 if stage == "grpo" else 2)
         assert seen[0].trainer._num_drawn == 8
+
+
+@pytest.mark.parametrize("stage", ONLINE)
+def test_an_audit_reads_the_columns_of_the_prompts(stage, root, tmp_path):
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(to_json(p)) + "\n" for p in sandbox_prompts(1, 8)))
+    keys = ONLINE_KEYS | {"policy": str(root / "sft"), "reward": str(root / "reward")}
+    grouped = {"samples_per_prompt": 2} if stage in GROUPED else {}
+    made = config(CONFIG_OF[stage], tmp_path / "run", data, audit=["sandbox"], **keys, **grouped)
+    MODULES[stage].run(made)
+    lines = [row for row in open_run(tmp_path / "run").read_metrics() if "objective/scores" in row]
+    assert lines
+    assert all(0 <= row["objective/scores/gold_score"] <= 1 for row in lines)

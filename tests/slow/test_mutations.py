@@ -220,7 +220,8 @@ MUTATIONS = {
         TRAINER, 'self.collector.units = ScoreUnits(**state["units"])', "pass", "half_and_half", PPO
     ),
     "the value's head is not kept": Mutation(
-        TRAINER, "self.value_head.load_state_dict(head.state_dict())", "pass", "half_and_half", PPO
+        "ppo/checkpoints.py", "value_head.load_state_dict(head.state_dict())", "pass",
+        "half_and_half", PPO
     ),
 }  # fmt: skip
 
