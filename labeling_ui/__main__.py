@@ -12,9 +12,11 @@ from pathlib import Path
 
 from labeling_ui.accounts import Accounts, session_secret
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.keymap import Keymap, load_keymap
+from labeling_ui.network import check_exposure, listen
 from labeling_ui.results import all_status, export, write_folder
 from labeling_ui.store import Store
-from rlhf.errors import ConfigError, DataError, RLHFError
+from rlhf.errors import DataError, RLHFError
 from rlhf.records import Comparison, from_json
 
 
@@ -37,6 +39,17 @@ def parser() -> argparse.ArgumentParser:
         "--policies", type=Path, nargs="+", default=[], metavar="RUN", help="for the compare page"
     )
     serve.add_argument("--secret-file", type=Path, help="session secret (default: DB.secret)")
+    serve.add_argument("--keymap", type=Path, help="keys of your own, as JSON")
+    serve.add_argument(
+        "--behind-proxy",
+        nargs="?",
+        const="127.0.0.1",
+        metavar="ADDRESS",
+        help="a proxy there (default: 127.0.0.1) speaks TLS and sets X-Forwarded-For and -Proto",
+    )
+    serve.add_argument(
+        "--insecure-http", action="store_true", help="listen on a network that may read along"
+    )
     user = command("add-user", "Add somebody who may sign in.")
     user.add_argument("name")
     user.add_argument("--admin", action="store_true", help="may see results and add campaigns")
@@ -73,43 +86,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Listen, say where, and answer until interrupted."""
+    check_exposure(
+        options.host,
+        behind_proxy=options.behind_proxy is not None,
+        insecure_http=options.insecure_http,
+    )
+    keys = load_keymap(options.keymap)
     with closing(Store(options.db)) as store:
         accounts = Accounts(store, session_secret(options.db, options.secret_file))
-        with closing(_listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
-            asyncio.run(_answer(store, accounts, listener, options))
+        with closing(listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
+            asyncio.run(_answer(store, accounts, listener, options, keys))
 
 
 async def _answer(
-    store: Store, accounts: Accounts, listener: socket.socket, options: argparse.Namespace
+    store: Store,
+    accounts: Accounts,
+    listener: socket.socket,
+    options: argparse.Namespace,
+    keymap: Keymap,
 ) -> None:
     import uvicorn
 
-    from labeling_ui.app import create_app  # Gradio takes seconds to import
+    from labeling_ui.app import Serving, create_app  # Gradio takes seconds to import
 
+    proxy: str | None = options.behind_proxy
+    serving = Serving(policies=options.policies, keymap=keymap, only_https=proxy is not None)
     # Built inside the loop, because outside one Gradio opens loops that it never closes.
-    app = create_app(store, accounts, policies=options.policies)
+    app = create_app(store, accounts, serving)
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
     if not accounts.count():
         print("nobody can sign in yet: `rlhf label add-user NAME --admin`", file=sys.stderr)
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=proxy is not None,
+        forwarded_allow_ips=proxy or "",
+        server_header=False,
+    )
     await uvicorn.Server(config).serve(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's delay (40 ms per answer) off.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {host} port {port} ({error.strerror}); name another with --port"
-        ) from error
-    listener.listen(2048)  # who reads our first line may connect at once
-    return listener
 
 
 def add_user(options: argparse.Namespace) -> None:

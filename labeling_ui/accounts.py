@@ -4,10 +4,7 @@ import os
 import re
 import secrets
 import stat
-import threading
-import time
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +15,9 @@ from argon2.exceptions import VerifyMismatchError
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import func, select
 
+from labeling_ui.limits import Throttle
 from labeling_ui.store import Conflict, Store, UserRow
-from rlhf.errors import ConfigError, DataError, RLHFError
+from rlhf.errors import ConfigError, DataError
 
 UserRole = Literal["rater", "admin"]
 
@@ -30,14 +28,6 @@ _MIN_PASSWORD, _MAX_PASSWORD = 8, 256
 _MIN_SECRET = 16
 
 
-class Throttled(RLHFError):  # noqa: N818 - 429
-    """Too many wrong passwords; ``seconds`` says how long to wait."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many wrong passwords; try again in {seconds} s")
-        self.seconds = seconds
-
-
 @dataclass(frozen=True, slots=True)
 class Account:
     """Somebody who is signed in."""
@@ -45,34 +35,6 @@ class Account:
     id: int
     name: str
     role: UserRole
-
-
-class Throttle:
-    """After a few free tries each further one must wait twice as long, up to ``longest`` s."""
-
-    def __init__(
-        self, *, free: int = 5, longest: float = 300.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._free, self._longest, self._clock = free, longest, clock
-        self._failures: dict[str, tuple[int, float]] = {}
-        self._lock = threading.Lock()
-
-    def try_at(self, key: str) -> None:
-        """Count a try at ``key`` as failed until it succeeds; refuse it while ``key`` must wait."""
-        now = self._clock()
-        with self._lock:
-            for old in [k for k, (_, at) in self._failures.items() if now - at > 3600]:
-                del self._failures[old]
-            failures, last = self._failures.get(key, (0, now))
-            wait = min(self._longest, 2.0 ** min(failures - self._free, 30)) - (now - last)
-            if failures >= self._free and wait > 0:
-                raise Throttled(int(wait) + 1)
-            self._failures[key] = (failures + 1, now)
-
-    def succeeded(self, key: str) -> None:
-        """Forget the failures of ``key``."""
-        with self._lock:
-            self._failures.pop(key, None)
 
 
 class Accounts:

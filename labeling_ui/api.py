@@ -12,16 +12,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts, Throttled
+from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts
 from labeling_ui.ballot import Answer, Item, Progress, Turn
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.limits import PER_ACCOUNT, SIGN_INS, Rate, TooMany
 from labeling_ui.render import render
 from labeling_ui.results import export, status_of
 from labeling_ui.store import Conflict, NotFound, Store, StoreError
+from labeling_ui.words import languages, words_for
 from rlhf.errors import RLHFError
 from rlhf.records import Comparison, Text, from_json
 
 COOKIE = "rlhf_label_session"
+
+MAX_TEXT = 200_000
+"""Characters of a message or response."""
 
 _STATUS = {NotFound: 404, Conflict: 409, StoreError: 503}
 
@@ -41,8 +46,8 @@ class _Body(BaseModel):
 class Login(_Body):
     """Name and password."""
 
-    name: Text
-    password: Text
+    name: Annotated[Text, Field(max_length=200)]
+    password: Annotated[Text, Field(max_length=1000)]
 
 
 class NewUser(Login):
@@ -62,7 +67,7 @@ class NewCampaign(_Body):
 
 def error_answer(_: Request, error: Exception) -> JSONResponse:
     """What a user can put right, as ``{"detail": sentence}`` with the fitting status."""
-    if isinstance(error, Throttled):
+    if isinstance(error, TooMany):
         return JSONResponse({"detail": str(error)}, 429, {"Retry-After": str(error.seconds)})
     status = error.status if isinstance(error, Refused) else 422
     for kind, code in _STATUS.items():
@@ -90,12 +95,15 @@ class Api:
 
     def __init__(self, store: Store, accounts: Accounts, campaigns: Campaigns) -> None:
         self._store, self._accounts, self._campaigns = store, accounts, campaigns
+        self._asking = Rate(PER_ACCOUNT)
+        self._signing_in = Rate(SIGN_INS)
 
     def router(self) -> APIRouter:
         """Every path of the API."""
         router = APIRouter()
         routes: list[tuple[str, str, Callable[..., JSONResponse]]] = [
             ("GET", "/healthz", self.health),
+            ("GET", "/api/words", self.words),
             ("POST", "/api/login", self.login),
             ("POST", "/api/logout", self.logout),
             ("GET", "/api/me", self.me),
@@ -116,6 +124,7 @@ class Api:
         account = signed_in(self._accounts, request.cookies)
         if account is None:
             raise Refused(401, "sign in first")
+        self._asking.spend(str(account.id))
         return account
 
     def _admin(self, request: Request) -> Account:
@@ -129,9 +138,23 @@ class Api:
         self._accounts.count()
         return JSONResponse({"ok": True})
 
+    def words(self, request: Request) -> JSONResponse:
+        """The words of the pages in the caller's language, and which others there are."""
+        words = words_for(request.cookies, request.headers.get("accept-language"))
+        return JSONResponse(
+            {
+                "language": words.language,
+                "direction": words.direction,
+                "texts": dict(words.texts),
+                "languages": {code: one.name for code, one in languages().items()},
+            },
+            headers={"Vary": "Accept-Language, Cookie"},
+        )
+
     def login(self, request: Request, body: Login) -> JSONResponse:
         """Open a session."""
         address = request.client.host if request.client else ""
+        self._signing_in.spend(address)
         account = self._accounts.sign_in(body.name, body.password, address)
         if account is None:
             raise Refused(401, "name or password is wrong")
@@ -169,7 +192,7 @@ class Api:
         comparisons: list[Comparison] = []
         for number, data in enumerate(body.comparisons):
             try:
-                comparisons.append(from_json(Comparison, data))
+                comparisons.append(_sized(from_json(Comparison, data)))
             except ValueError as error:
                 detail = " ".join(str(error).split())
                 return JSONResponse({"detail": f"comparisons[{number}]: {detail}"}, 422)
@@ -221,6 +244,14 @@ class Api:
             export(self._store, name).to_json(),
             headers={"Content-Disposition": f'attachment; filename="{file}"'},
         )
+
+
+def _sized(comparison: Comparison) -> Comparison:
+    texts = [message.content for message in comparison.prompt.messages]
+    texts += [comparison.response_a.text, comparison.response_b.text]
+    if any(len(text) > MAX_TEXT for text in texts):
+        raise ValueError(f"a message or response has at most {MAX_TEXT:,} characters")
+    return comparison
 
 
 def _turn(turn: Turn, html: bool) -> dict[str, Any]:

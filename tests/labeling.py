@@ -12,7 +12,7 @@ import uvicorn
 from argon2 import PasswordHasher
 
 from labeling_ui.accounts import Accounts
-from labeling_ui.app import create_app
+from labeling_ui.app import Serving, create_app
 from labeling_ui.store import Store
 from rlhf.records import Comparison, Message, Prompt, Response
 
@@ -58,7 +58,7 @@ def running(database: Path, **options) -> Generator[str]:
         servers: list[uvicorn.Server] = []
 
         async def serve() -> None:
-            app = create_app(store, accounts, **options)
+            app = create_app(store, accounts, Serving(**options))
             servers.append(uvicorn.Server(uvicorn.Config(app, log_level="warning")))
             await servers[0].serve(sockets=[listener])
 
