@@ -59,7 +59,7 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     app.include_router(Api(store, accounts, campaigns).router())
     app.get("/", include_in_schema=False)(lambda: RedirectResponse("/rate/"))
     app.get("/login", include_in_schema=False)(_sign_in)
-    app.add_middleware(Doors, accounts=accounts, pages=_PAGES)
+    app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
     app.add_middleware(Guard, accounts=accounts, only_https=serving.only_https)
     pages = {
         "/rate": rate.page(serving.keymap),

@@ -1,6 +1,6 @@
 """What every request passes before it is answered: size, rate, origin, and the doors of pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -44,11 +44,9 @@ _HEADERS = {
 _ON_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
 
 # All of Gradio that a page needs. It has sixty more paths: uploads, files, monitoring, proxies.
-_NEEDED = {
-    *("/", "/config", "/theme.css", "/favicon.ico"),
-    *("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/cancel"),
-}
+_NEEDED = {"/", "/config", "/theme.css", "/favicon.ico"}
 _NEEDED_BELOW = ("/assets/", "/static/")
+_EVENTS = {"/gradio_api/queue/join", "/gradio_api/queue/data"}
 
 
 class Guard:
@@ -113,11 +111,20 @@ class Doors:
     """ASGI middleware: who opens a page without the right to is told where to go instead.
 
     Gradio would answer 401 in JSON. What a page may do is still checked behind the door. Paths of
-    Gradio that no page needs are shut for everybody.
+    Gradio that a page does not need are shut for everybody.
+
+    Args:
+        app: What is behind the doors.
+        accounts: Who comes.
+        pages: The role that each page needs.
+        still: The pages without events.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, pages: Mapping[str, UserRole]) -> None:
+    def __init__(
+        self, app: ASGIApp, accounts: Accounts, pages: Mapping[str, UserRole], still: Set[str]
+    ) -> None:
         self._app, self._accounts, self._pages = app, accounts, pages
+        self._needed = {page: _NEEDED if page in still else _NEEDED | _EVENTS for page in pages}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -129,7 +136,7 @@ class Doors:
         await answer(scope, receive, send)
 
     def _at(self, request: Request, page: str, below: str) -> ASGIApp | None:
-        if below not in _NEEDED and not below.startswith(_NEEDED_BELOW):
+        if below not in self._needed[page] and not below.startswith(_NEEDED_BELOW):
             return _refused(404, "there is nothing here")
         if below != "/":
             return None

@@ -58,8 +58,10 @@ def running(database: Path, **options) -> Generator[str]:
         servers: list[uvicorn.Server] = []
 
         async def serve() -> None:
-            app = create_app(store, accounts, Serving(**options))
-            servers.append(uvicorn.Server(uvicorn.Config(app, log_level="warning")))
+            serving = Serving(**options)
+            app = create_app(store, accounts, serving)
+            config = uvicorn.Config(app, log_level="warning", proxy_headers=serving.only_https)
+            servers.append(uvicorn.Server(config))
             await servers[0].serve(sockets=[listener])
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()))

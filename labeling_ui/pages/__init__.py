@@ -59,7 +59,7 @@ def header(current: str) -> gr.HTML:
         for page in ("rate", "compare", "admin")
     )
     return gr.HTML(
-        f'<a class="rl-skip" href="#rl-content">{say.html("skip_to_content")}</a>'
+        f'<a class="rl-jump" href="#rl-content">{say.html("skip_to_content")}</a>'
         '<header class="rl-top"><span class="rl-brand" dir="ltr">rlhf <b>label</b></span>'
         f'<nav data-t-aria-label="pages" aria-label="{say("pages")}">{links}</nav>'
         '<span class="rl-grow"></span><bdi class="rl-me" data-me></bdi>'

@@ -7,6 +7,8 @@ window.rlWords = {
   },
   // Put the words into everything below `root` that asks for them.
   fill(root) {
+    root.lang = this.language;
+    root.dir = this.direction; // Gradio sets another one around its parts
     for (const place of root.querySelectorAll("[data-t]")) {
       place.textContent = this.say(place.dataset.t);
     }
