@@ -25,6 +25,8 @@ from rlhf.records import Comparison, Text, from_json
 
 COOKIE = "rlhf_label_session"
 
+MAX_DETAIL = 280
+
 MAX_TEXT = 200_000
 """Characters of a message or response."""
 
@@ -53,7 +55,7 @@ class Login(_Body):
 class NewUser(Login):
     """A user to make."""
 
-    role: str = "rater"
+    role: Annotated[Text, Field(max_length=20)] = "rater"
 
 
 class NewCampaign(_Body):
@@ -68,11 +70,18 @@ class NewCampaign(_Body):
 def error_answer(_: Request, error: Exception) -> JSONResponse:
     """What a user can put right, as ``{"detail": sentence}`` with the fitting status."""
     if isinstance(error, TooMany):
-        return JSONResponse({"detail": str(error)}, 429, {"Retry-After": str(error.seconds)})
+        return told(429, str(error), {"Retry-After": str(error.seconds)})
     status = error.status if isinstance(error, Refused) else 422
     for kind, code in _STATUS.items():
         status = code if isinstance(error, kind) else status
-    return JSONResponse({"detail": str(error)}, status)
+    return told(status, str(error))
+
+
+def told(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A refusal in one line that any client can read; it may quote what was sent, shortened."""
+    line = " ".join(detail.encode(errors="backslashreplace").decode().split())
+    short = line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
+    return JSONResponse({"detail": short}, status, headers)
 
 
 def invalid_answer(_: Request, error: Exception) -> JSONResponse:
@@ -82,7 +91,7 @@ def invalid_answer(_: Request, error: Exception) -> JSONResponse:
         ".".join(str(step) for step in problem["loc"] if step != "body") + ": " + problem["msg"]
         for problem in error.errors()
     )
-    return JSONResponse({"detail": "; ".join(parts)}, 422)
+    return told(422, "; ".join(parts))
 
 
 def signed_in(accounts: Accounts, cookies: Mapping[str, str]) -> Account | None:
@@ -194,8 +203,7 @@ class Api:
             try:
                 comparisons.append(_sized(from_json(Comparison, data)))
             except ValueError as error:
-                detail = " ".join(str(error).split())
-                return JSONResponse({"detail": f"comparisons[{number}]: {detail}"}, 422)
+                return told(422, f"comparisons[{number}]: {error}")
         added = self._campaigns.add(
             body.name, comparisons, overlap=body.overlap, guidelines=body.guidelines
         )

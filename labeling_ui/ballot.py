@@ -43,7 +43,7 @@ class Turn:
 class Answer:
     """A rater's answer; its ``key`` makes it harmless to send it again."""
 
-    assignment: int
+    assignment: Annotated[int, Field(ge=1, lt=1 << 63)]
     choice: Choice
     key: Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
     strength: Annotated[int, Field(ge=1, le=3)] | None = None

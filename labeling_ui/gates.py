@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labeling_ui.accounts import Account, Accounts, UserRole
-from labeling_ui.api import error_answer, signed_in
+from labeling_ui.api import error_answer, signed_in, told
 from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
 from labeling_ui.pages import sign_in
 from labeling_ui.words import words_for
@@ -81,7 +81,7 @@ class Guard:
         if request.url.path == "/healthz":
             return None
         if self._only_https and request.url.scheme != "https":
-            return _refused(
+            return told(
                 400, "this server answers only through its proxy, which must set X-Forwarded-Proto"
             )
         try:
@@ -91,12 +91,12 @@ class Guard:
         if request.method in ("GET", "HEAD"):
             return None
         if _foreign(request.headers):
-            return _refused(403, "this request comes from another site")
+            return told(403, "this request comes from another site")
         return self._too_big(request)
 
     def _too_big(self, request: Request) -> JSONResponse | None:
         if "transfer-encoding" in request.headers:
-            return _refused(411, "a body must come with its Content-Length")
+            return told(411, "a body must come with its Content-Length")
         length = int(request.headers.get("content-length", 0))  # the server checked its digits
         if length <= MAX_BODY:
             return None
@@ -104,7 +104,7 @@ class Guard:
         limit = MAX_ADMIN_BODY if account and account.role == "admin" else MAX_BODY
         if length <= limit:
             return None
-        return _refused(413, f"a body may have {limit >> 20} MiB; send less at once")
+        return told(413, f"a body may have {limit >> 20} MiB; send less at once")
 
 
 class Doors:
@@ -137,7 +137,7 @@ class Doors:
 
     def _at(self, request: Request, page: str, below: str) -> ASGIApp | None:
         if below not in self._needed[page] and not below.startswith(_NEEDED_BELOW):
-            return _refused(404, "there is nothing here")
+            return told(404, "there is nothing here")
         if below != "/":
             return None
         account = signed_in(self._accounts, request.cookies)
@@ -152,10 +152,6 @@ class Doors:
 def may(account: Account, role: UserRole) -> bool:
     """Whether ``account`` may do what ``role`` may."""
     return role in ("rater", account.role)
-
-
-def _refused(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"detail": sentence}, status)
 
 
 def _foreign(headers: Headers) -> bool:

@@ -137,8 +137,8 @@ MARKUP = [
 ]
 """All that may be stored: it is text, and stays exactly that text."""
 
-LONG = "long \u202e<b>$$x$$ " * 62_500
-"""A million characters, which is as long as a text may be."""
+LONG = ("long \u202e<b>$$x$$ " * 14_000)[:200_000]
+"""As long as a message or response may be."""
 
 REFUSED = {
     "NUL": "before\0after",

@@ -59,6 +59,7 @@ def test_everybody_may_do_what_the_table_says_at_every_route(url, every_route):
     with client(url) as nobody, client(url, "ann") as rater, client(url, "admin") as admin:
         for method, path in every_route:
             row = door(method, path)
+            assert row is not None
             below = "/" + path.split("/", 2)[2] if path.split("/")[1] in PAGES else ""
             place = path.removesuffix(below) + row.example if row.example else path
             place = re.sub(r"\{[^}]*\}", "none", place)
@@ -122,11 +123,11 @@ def test_a_body_of_unknown_length_is_refused(url):
 
 def test_an_account_that_asks_too_often_is_told_to_wait_and_others_are_not(url):
     with client(url, "bob") as bob, client(url, "ann") as ann:
-        statuses = []
+        answer, statuses = bob.get("/api/me"), []
         while 429 not in statuses and len(statuses) < 20 * PER_ACCOUNT.burst:
             answer = bob.get("/api/me")
             statuses.append(answer.status_code)
-        assert statuses.count(200) >= PER_ACCOUNT.burst
+        assert statuses.count(200) >= PER_ACCOUNT.burst - 1
         assert answer.status_code == 429
         assert int(answer.headers["retry-after"]) >= 1
         assert re.fullmatch(

@@ -3,14 +3,14 @@ import json
 import pytest
 
 from labeling_ui.__main__ import main
-from labeling_ui.keymap import load_keymap
+from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.pages.rate import ANSWERS, STRENGTHS, Layout
 from rlhf.errors import ConfigError
 
 
 @pytest.fixture
 def own(tmp_path):
-    def write(content) -> dict:
+    def write(content) -> Keymap:
         path = tmp_path / "keys.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return load_keymap(path)
