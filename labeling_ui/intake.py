@@ -152,17 +152,17 @@ def add_to_lists(
     """
     if Settings.from_text(campaign.settings).source != "list":
         raise DataError(f"campaign {campaign.name!r} has no lists: its source is the pool")
-    people = dict(session.execute(select(UserRow.name, UserRow.id)).tuples())
+    people = dict(session.execute(select(UserRow.name, UserRow.id)).all())
     rows = session.execute(
         select(TaskRow.key, TaskRow.id, TaskRow.record).where(TaskRow.campaign_id == campaign.id)
     )
     tasks = {key: (number, record) for key, number, record in rows}
-    listed = AssignmentRow.campaign_id == campaign.id
-    known = set(
-        session.execute(
-            select(AssignmentRow.rater_id, AssignmentRow.task_id).where(listed)
-        ).tuples()
+    given = session.execute(
+        select(AssignmentRow.rater_id, AssignmentRow.task_id).where(
+            AssignmentRow.campaign_id == campaign.id
+        )
     )
+    known = {(rater, task) for rater, task in given}
     fresh: dict[tuple[int, int], str] = {}
     for rater, key in pairs:
         if rater not in people or key not in tasks:

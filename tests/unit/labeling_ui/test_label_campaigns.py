@@ -356,7 +356,7 @@ def test_the_store_holds_exactly_what_raters_chose_for_the_text_they_chose(choic
             raters[name].vote(choice, item)
             parcel = item.messages[0].content
             left, right = item.responses
-            shown = {"left": left, "right": right}.get(choice, choice)
+            shown = str({"left": left, "right": right}.get(choice, choice))
             chosen.add((name, parcel, shown))
         result = export(store, "one")
         asked = {c.id: c for c in result.comparisons}
