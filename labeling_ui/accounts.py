@@ -16,7 +16,8 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import func, select
 
 from labeling_ui.limits import Throttle
-from labeling_ui.store import Conflict, Store, UserRow
+from labeling_ui.store import Conflict, Store
+from labeling_ui.tables import UserRow
 from rlhf.errors import ConfigError, DataError
 
 UserRole = Literal["rater", "admin"]

@@ -21,6 +21,8 @@ class Door(NamedTuple):
 
 
 VOTE = {"assignment": 1, "choice": "tie", "key": "key-0000"}
+BEAT = "/api/campaigns/none/beat/1"
+FLAG = {"assignment": 1, "kind": "unsafe"}
 LOGIN = {"name": "nobody", "password": "wrong wrong"}
 USER = {"name": "x/y", "password": PASSWORD}
 
@@ -39,6 +41,10 @@ OURS = {
     ("GET", "/api/campaigns/{name}/next"): Door(401, 404, 404),
     ("POST", "/api/campaigns/{name}/votes"): Door(401, 404, 404, VOTE),
     ("POST", "/api/campaigns/{name}/undo"): Door(401, 404, 404),
+    ("POST", "/api/campaigns/{name}/beat/{assignment}"): Door(401, 404, 404, None, BEAT),
+    ("POST", "/api/campaigns/{name}/flags"): Door(401, 404, 404, FLAG),
+    ("GET", "/api/campaigns/{name}/history"): Door(401, 404, 404),
+    ("POST", "/api/campaigns/{name}/assignments"): Door(401, 403, 404, {"assignments": []}),
     ("GET", "/api/campaigns/{name}/status"): Door(401, 403, 404),
     ("GET", "/api/campaigns/{name}/export"): Door(401, 403, 404),
 }

@@ -6,25 +6,21 @@ from hypothesis import strategies as st
 
 from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
-from labeling_ui.results import (
-    all_status,
-    dataset_card,
-    export,
-    percent_agreement,
-    status_of,
-    write_folder,
-)
+from labeling_ui.export import dataset_card, export, write_folder
+from labeling_ui.results import all_status, percent_agreement, status_of
 from labeling_ui.store import NotFound
+from labeling_ui.tasks import Settings
 from rlhf.errors import DataError
 from rlhf.records import Comparison, Preference, Vote, from_json, settle
-from tests.labeling import PASSWORD, cheap_accounts, comparisons
+from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 
 def judged(store, table: dict[str, list[Choice]], overlap: int = 3):
     """Campaign ``one`` where each rater gave these answers in order; a always stands left."""
     accounts = cheap_accounts(store)
-    campaigns = Campaigns(store, draw=lambda: "left")
-    campaigns.add("one", comparisons(4), overlap=overlap, guidelines="Be *fair*.")
+    campaigns = Campaigns(store, draw=lambda _: "01")
+    rules = Settings(overlap=overlap)
+    campaigns.add("one", tasks(4), settings=rules, guidelines="Be *fair*.")
     for name, choices in table.items():
         rater = accounts.add(name, PASSWORD, "rater").id
         for number, choice in enumerate(choices):
@@ -116,7 +112,7 @@ def test_a_folder_is_never_overwritten_nor_left_half_done(store, tmp_path):
 
 
 def test_without_votes_there_is_nothing_to_export(store, tmp_path):
-    Campaigns(store).add("one", comparisons(1))
+    Campaigns(store).add("one", tasks(1))
     with pytest.raises(DataError, match="no votes yet"):
         write_folder(export(store, "one"), tmp_path / "out")
 
@@ -132,4 +128,4 @@ def test_the_card_offers_only_what_there_is(store):
 def test_the_card_says_so_where_nobody_can_disagree(store, tmp_path):
     judged(store, {"ann": ["left"]})
     write_folder(export(store, "one"), tmp_path / "out")
-    assert "no comparison has two votes yet" in (tmp_path / "out" / "README.md").read_text()
+    assert "no task has two votes yet" in (tmp_path / "out" / "README.md").read_text()
