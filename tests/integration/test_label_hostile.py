@@ -145,3 +145,21 @@ def test_a_hostile_campaign_in_a_path_is_only_not_there(admin, name):
     answer = admin.get(f"/api/campaigns/{quote(name, safe='')}/next")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lease_minutes": 1e308},
+        {"lease_minutes": "Infinity"},
+        {"overlap": 10**30},
+        {"quota": 10**30},
+        {"aspects": ["\ud800"]},
+        {"aspects": ["a\0b"]},
+        {"kind": "\ud800"},
+        {"unknown": 1},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_a_sentence(admin, settings):
+    body = {"name": "settings", "settings": settings, "comparisons": [asked("fine")]}
+    refused_in_a_sentence(post(admin, "/api/campaigns", body))
