@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from labeling_ui.accounts import SECRET_VARIABLE, Accounts, session_secret
+from labeling_ui.accounts import ROLES, SECRET_VARIABLE, Accounts, session_secret
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export, write_folder
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.network import check_exposure, listen
+from labeling_ui.passes import Passes
 from labeling_ui.results import all_status
 from labeling_ui.store import Store, StoreError
 from labeling_ui.tasks import Settings, Task
@@ -62,10 +63,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--insecure-http", action="store_true", help="listen on a network that may read along"
     )
-    user = command("add-user", "Add somebody who may sign in.")
-    user.add_argument("name")
-    user.add_argument("--admin", action="store_true", help="may see results and add campaigns")
-    user.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+    _people(command)
     bring = command("import", "Add tasks to a campaign.")
     bring.add_argument("campaign")
     bring.add_argument("file", type=Path, help="a comparison or task per line, as JSON")
@@ -91,12 +89,34 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _people(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands about who may sign in."""
+    user = command("add-user", "Add somebody who may sign in.")
+    other = command("password", "Give somebody another password; their sessions end.")
+    for sub in (user, other):
+        sub.add_argument("name")
+        sub.add_argument("--password-stdin", action="store_true", help="read it from stdin")
+    role = user.add_mutually_exclusive_group()
+    role.add_argument("--role", choices=ROLES, default="rater", help="default: rater")
+    role.add_argument("--admin", action="store_const", const="admin", dest="role")
+    token = command("token", "Make a token with which a program signs in as somebody.")
+    token.add_argument("name")
+    token.add_argument("--revoke", action="store_true", help="make all tokens of NAME useless")
+    link = command("invite", "Make a link with which people make their own accounts.")
+    link.add_argument("--role", choices=ROLES, default="rater", help="default: rater")
+    link.add_argument("--uses", type=int, default=1, help="how many people (default: 1)")
+    link.add_argument("--days", type=float, default=7.0, help="how long (default: 7)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     options = parser().parse_args(arguments)
     commands = {
         "serve": serve,
         "add-user": add_user,
+        "password": set_password,
+        "token": token,
+        "invite": invite,
         "import": import_file,
         "export": export_folder,
         "status": status,
@@ -158,15 +178,41 @@ async def _answer(
 
 def add_user(options: argparse.Namespace) -> None:
     """Add a user with a password from stdin or a prompt."""
-    if options.password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = getpass.getpass(f"Password for {options.name}: ")
-    role = "admin" if options.admin else "rater"
     # Sessions are not touched here, so any secret will do.
     with closing(Store(options.db)) as store:
-        account = Accounts(store, "").add(options.name, password, role)
+        account = Accounts(store, "").add(options.name, _password(options), options.role)
         print(f"{account.role} {account.name} added to {store.name}")
+
+
+def _password(options: argparse.Namespace) -> str:
+    if options.password_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return getpass.getpass(f"Password for {options.name}: ")
+
+
+def set_password(options: argparse.Namespace) -> None:
+    """Give a user another password."""
+    with closing(Store(options.db, create=False)) as store:
+        Accounts(store, "").set_password(options.name, _password(options), None)
+    print(f"{options.name} has another password")
+
+
+def token(options: argparse.Namespace) -> None:
+    """Print a new token of a user, or revoke all."""
+    with closing(Store(options.db, create=False)) as store:
+        passes = Passes(store, Accounts(store, ""))
+        if options.revoke:
+            print(f"{passes.revoke_all(options.name, None)} tokens of {options.name} revoked")
+        else:
+            print(passes.make_token(options.name, None))
+
+
+def invite(options: argparse.Namespace) -> None:
+    """Print the path of a new invitation."""
+    with closing(Store(options.db, create=False)) as store:
+        passes = Passes(store, Accounts(store, ""))
+        code = passes.invite(options.role, uses=options.uses, days=options.days, actor=None)
+    print(f"/join#{code}")
 
 
 def import_file(options: argparse.Namespace) -> None:

@@ -15,19 +15,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from labeling_ui.accounts import Accounts, UserRole
-from labeling_ui.api import Api, error_answer, invalid_answer, signed_in
+from labeling_ui.api import Api
+from labeling_ui.api_people import PeopleApi
+from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns import Campaigns
-from labeling_ui.gates import Doors, Guard, may
+from labeling_ui.gates import Doors, Guard
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.pages import HEAD, THEME, admin, compare, rate, sign_in
 from labeling_ui.pages.compare import PolicyLoader, load_policies
+from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.words import words_for
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]
 
-_PAGES: dict[str, UserRole] = {"/rate": "rater", "/compare": "rater", "/admin": "admin"}
+_PAGES: dict[str, UserRole] = {"/rate": "rater", "/compare": "guest", "/admin": "admin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,17 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
         if os.environ.get(variable):
             raise ConfigError(f"{variable} would open this server to others; unset it")
     serving = serving or Serving()
-    campaigns = Campaigns(store)
+    passes = Passes(store, accounts)
+    callers = Callers(accounts, passes)
     app = FastAPI(title="rlhf label", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RLHFError, error_answer)
     app.add_exception_handler(RequestValidationError, invalid_answer)
-    app.include_router(Api(store, accounts, campaigns).router())
+    app.include_router(PeopleApi(store, accounts, passes, callers).router())
+    app.include_router(Api(store, callers, Campaigns(store)).router())
     app.get("/", include_in_schema=False)(lambda: RedirectResponse("/rate/"))
     app.get("/login", include_in_schema=False)(_sign_in)
     app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
-    app.add_middleware(Guard, accounts=accounts, only_https=serving.only_https)
+    app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
     pages = {
         "/rate": rate.page(serving.keymap),
         "/compare": compare.page(serving.policies, serving.loader, accounts),
@@ -79,7 +84,7 @@ def _sign_in(request: Request) -> HTMLResponse:
 def _gate(accounts: Accounts, role: UserRole) -> _Gate:
     def admit(request: Request) -> str | None:
         account = signed_in(accounts, request.cookies)
-        return account.name if account and may(account, role) else None
+        return account.name if account and account.may(role) else None
 
     return admit
 

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from labeling_ui.accounts import Account, Accounts, UserRole
-from labeling_ui.api import error_answer, signed_in, told
+from labeling_ui.accounts import Accounts, UserRole
+from labeling_ui.callers import Callers, error_answer, signed_in, told
 from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
 from labeling_ui.pages import sign_in
 from labeling_ui.words import words_for
@@ -54,12 +54,12 @@ class Guard:
 
     Args:
         app: What answers the rest.
-        accounts: Who may send much.
+        callers: Who may send much.
         only_https: A proxy does TLS before us; what did not come through it is refused.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts, *, only_https: bool = False) -> None:
-        self._app, self._accounts, self._only_https = app, accounts, only_https
+    def __init__(self, app: ASGIApp, callers: Callers, *, only_https: bool = False) -> None:
+        self._app, self._callers, self._only_https = app, callers, only_https
         self._rate = Rate(PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,8 +100,8 @@ class Guard:
         length = int(request.headers.get("content-length", 0))  # the server checked its digits
         if length <= MAX_BODY:
             return None
-        account = signed_in(self._accounts, request.cookies)
-        limit = MAX_ADMIN_BODY if account and account.role == "admin" else MAX_BODY
+        account = self._callers.who(request)
+        limit = MAX_ADMIN_BODY if account and account.may("admin") else MAX_BODY
         if length <= limit:
             return None
         return told(413, f"a body may have {limit >> 20} MiB; send less at once")
@@ -143,15 +143,10 @@ class Doors:
         account = signed_in(self._accounts, request.cookies)
         if account is None:
             return RedirectResponse(f"/login?next={page}/")
-        if not may(account, self._pages[page]):
+        if not account.may(self._pages[page]):
             words = words_for(request.cookies, request.headers.get("accept-language"))
             return HTMLResponse(sign_in.refused(words), 403)
         return None
-
-
-def may(account: Account, role: UserRole) -> bool:
-    """Whether ``account`` may do what ``role`` may."""
-    return role in ("rater", account.role)
 
 
 def _foreign(headers: Headers) -> bool:

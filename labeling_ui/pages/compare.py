@@ -13,7 +13,7 @@ from typing import Protocol
 import gradio as gr
 
 from labeling_ui.accounts import Accounts
-from labeling_ui.api import signed_in
+from labeling_ui.callers import signed_in
 from labeling_ui.pages import header, say, script
 from labeling_ui.render import render
 from labeling_ui.words import Words, words_for
@@ -67,7 +67,7 @@ class Answers:
         account = signed_in(self._accounts, request.cookies)
         if account is None:
             raise gr.Error("sign in first", print_exception=False)
-        return account.role == "admin"
+        return account.may("admin")
 
     def choices(self, request: gr.Request) -> tuple[gr.Component, ...]:
         """What the two menus offer to this person, and the words around them."""
