@@ -5,7 +5,7 @@ from html import escape
 import gradio as gr
 
 from labeling_ui.accounts import Accounts
-from labeling_ui.api import signed_in
+from labeling_ui.callers import signed_in
 from labeling_ui.pages import header
 from labeling_ui.results import Status, all_status
 from labeling_ui.store import Store
