@@ -9,13 +9,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from labeling_ui.accounts import ROLES, SECRET_VARIABLE, Accounts, session_secret
+from labeling_ui.audit import note
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export, write_folder
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
@@ -223,6 +224,8 @@ def import_file(options: argparse.Namespace) -> None:
         added = Campaigns(store).add(
             options.campaign, tasks, settings=_settings(options), guidelines=guidelines
         )
+        with store.write() as session:
+            note(session, None, "add tasks", {"campaign": options.campaign, **asdict(added)})
     print(f"{options.campaign}: {added.added} tasks added, {added.duplicates} known already")
 
 

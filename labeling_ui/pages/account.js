@@ -65,10 +65,12 @@ if (part("invitations")) {
   send("GET", "/api/audit").then((entries) => {
     part("log").querySelector("ol").replaceChildren(...entries.map((entry) => {
       const item = document.createElement("li");
-      const who = document.createElement("bdi");
-      who.textContent = entry.user || "command line";
-      item.append(
-        `${when(entry.at)} `, who, ` ${entry.action} ${JSON.stringify(entry.detail)}`);
+      const [at, who] = [when(entry.at), entry.user || "command line"].map((text) => {
+        const part = document.createElement("bdi");
+        part.textContent = text;
+        return part;
+      });
+      item.append(at, " ", who, ` ${entry.action} ${JSON.stringify(entry.detail)}`);
       return item;
     }));
   });

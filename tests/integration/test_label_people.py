@@ -118,13 +118,15 @@ def test_acts_of_admins_are_in_the_log(admin):
     body = {"name": "logged", "comparisons": [to_json(c) for c in comparisons(1)]}
     admin.post("/api/campaigns", json=body)
     admin.post("/api/tokens", json={"name": "logged"})
-    latest = admin.get("/api/audit", params={"limit": 3}).json()
+    assert admin.get("/api/campaigns/logged/export").status_code == 200
+    latest = admin.get("/api/audit", params={"limit": 4}).json()
     assert [(entry["user"], entry["action"]) for entry in latest] == [
+        ("admin", "export"),
         ("admin", "make token"),
         ("admin", "add tasks"),
         ("admin", "add users"),
     ]
-    assert latest[1]["detail"] == {"campaign": "logged", "added": 1, "duplicates": 0}
+    assert latest[2]["detail"] == {"campaign": "logged", "added": 1, "duplicates": 0}
     assert PASSWORD not in admin.get("/api/audit", params={"limit": 1000}).text
 
 
