@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const="127.0.0.1",
         metavar="ADDRESS",
-        help="a proxy there (default: 127.0.0.1) speaks TLS and sets X-Forwarded-For and -Proto",
+        help="a proxy there (default: 127.0.0.1) speaks TLS, keeps Host, sets X-Forwarded-*",
     )
     serve.add_argument(
         "--insecure-http", action="store_true", help="listen on a network that may read along"
