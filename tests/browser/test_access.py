@@ -224,9 +224,8 @@ def test_what_happens_is_read_out(url, enter):
         button.get_attribute("aria-keyshortcuts") for button in tab.locator(".rl-keys button").all()
     ]
     keymap = load_keymap()
-    assert names == [
-        " ".join(keymap[a]) for a in ("left", "tie", "right", "both_bad", "skip", "undo")
-    ]
+    shown = ("left", "tie", "right", "both_bad", "skip", "undo", "flag", "history")
+    assert names == [" ".join(keymap[action]) for action in shown]
 
 
 def test_a_language_is_chosen_kept_and_runs_in_its_direction(url, chromium):
