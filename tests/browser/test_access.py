@@ -176,6 +176,7 @@ def test_every_page_is_used_by_keyboard_alone(url, chromium):
     tab.keyboard.press("u")
     expect(tab.locator("[data-count]")).to_have_text("0 of 4")
     tab.goto(f"{url}/compare/")
+    expect(tab.get_by_label("Left policy")).not_to_have_value("")  # all of the page is there
     expect(tab.get_by_label("Prompt")).to_be_focused()
     tab.keyboard.type("By keyboard?")
     tab.keyboard.press("Tab")
