@@ -4,9 +4,7 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import comb
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,15 +88,6 @@ class Export:
         }
 
 
-def percent_agreement(outcomes: Iterable[Sequence[str]]) -> float | None:
-    """Share of pairs of votes on the same comparison that agree; one entry per comparison."""
-    agreeing = pairs = 0
-    for votes in outcomes:
-        pairs += comb(len(votes), 2)
-        agreeing += sum(comb(votes.count(outcome), 2) for outcome in set(votes))
-    return agreeing / pairs if pairs else None
-
-
 def status_of(store: Store, name: str) -> Status:
     """How far campaign ``name`` is."""
     with store.read() as session:
@@ -113,6 +102,8 @@ def all_status(store: Store) -> list[Status]:
 
 
 def _status(session: Session, campaign: CampaignRow) -> Status:
+    from rlhf.evaluate.agreement import OUTCOMES, agreeing_share, count_values
+
     live = (VoteRow.campaign_id == campaign.id, VoteRow.live)
     skips = func.count().filter(VoteRow.outcome == "skip")
     raters = session.execute(
@@ -122,11 +113,10 @@ def _status(session: Session, campaign: CampaignRow) -> Status:
         .group_by(UserRow.id)
         .order_by(func.count().desc(), UserRow.name)
     ).all()
-    by_comparison: defaultdict[int, list[str]] = defaultdict(list)
-    for comparison, outcome in session.execute(
+    outcomes = session.execute(
         select(VoteRow.comparison_id, VoteRow.outcome).where(*live, VoteRow.outcome != "skip")
-    ):
-        by_comparison[comparison].append(outcome)
+    )
+    given = count_values(((row.comparison_id, row.outcome) for row in outcomes), OUTCOMES)
     counts = tuple(RaterCount(*row) for row in raters)
     return Status(
         name=campaign.name,
@@ -136,7 +126,7 @@ def _status(session: Session, campaign: CampaignRow) -> Status:
         votes=sum(rater.votes for rater in counts),
         skips=sum(rater.skips for rater in counts),
         raters=counts,
-        agreement=percent_agreement(by_comparison.values()),
+        agreement=agreeing_share(given),
     )
 
 

@@ -1,8 +1,6 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
@@ -10,7 +8,6 @@ from labeling_ui.results import (
     all_status,
     dataset_card,
     export,
-    percent_agreement,
     status_of,
     write_folder,
 )
@@ -58,13 +55,6 @@ def test_status_counts_votes_skips_and_complete_comparisons(store):
 def test_without_two_votes_on_anything_there_is_no_agreement(store):
     judged(store, {"ann": ["left", "tie"]})
     assert status_of(store, "one").agreement is None
-
-
-@given(st.lists(st.lists(st.sampled_from(["a", "b", "tie"]), max_size=5), max_size=5))
-def test_agreement_is_the_share_of_agreeing_pairs(outcomes):
-    pairs = [(x, y) for votes in outcomes for i, x in enumerate(votes) for y in votes[i + 1 :]]
-    expected = sum(x == y for x, y in pairs) / len(pairs) if pairs else None
-    assert percent_agreement(outcomes) == expected
 
 
 def test_an_export_settles_each_comparison_and_keeps_ties_apart(store):
