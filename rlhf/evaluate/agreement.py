@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rlhf.evaluate.intervals import LEVEL, Estimate, proportion
-from rlhf.records import Vote
+from rlhf.records import Outcome, Vote
 
 Counts = NDArray[np.int64]
 """One row per comparison, one column per value: how many raters gave it that value."""
 _Floats = NDArray[np.float64]
 
-OUTCOMES = ("a", "b", "tie", "both_bad")
+OUTCOMES: tuple[Outcome, ...] = ("a", "b", "tie", "both_bad")
 _STEPS = (-3, -2, -1, 0, 1, 2, 3)
 _NUM_RESAMPLES = 1000
 _CHUNK = 50

@@ -8,6 +8,7 @@ from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from rlhf.evaluate.agreement import OUTCOMES
 from rlhf.evaluate.intervals import Estimate, wilson
@@ -136,58 +137,65 @@ def dawid_skene(votes: Sequence[Vote]) -> DawidSkene:
     Stops where a round adds less than a 1e-8th of the log-likelihood, after 200 rounds at most.
     """
     counted = [vote for vote in votes if vote.outcome != "skip"]
-    comparisons = {name: i for i, name in enumerate(dict.fromkeys(v.comparison for v in counted))}
-    raters = {name: i for i, name in enumerate(dict.fromkeys(v.rater for v in counted))}
-    item = np.asarray([comparisons[v.comparison] for v in counted], dtype=np.int64)
-    rater = np.asarray([raters[v.rater] for v in counted], dtype=np.int64)
+    if not counted:
+        return DawidSkene({}, {}, {}, 0.0, 0)
+    item, comparisons = _numbered([vote.comparison for vote in counted])
+    rater, raters = _numbered([vote.rater for vote in counted])
     label = np.asarray([OUTCOMES.index(v.outcome) for v in counted], dtype=np.int64)
-    size = len(OUTCOMES)
-    right = np.zeros((len(comparisons), size))
-    np.add.at(right, (item, label), 1.0)
-    right /= right.sum(axis=1, keepdims=True)
-    before, now, rounds = -np.inf, -np.inf, 0
-    shares = np.full(size, 1 / size)
-    while len(counted) and rounds < _MOST_ROUNDS:
-        shares, errors = right.mean(axis=0), _errors(right[item], rater, label, len(raters))
-        right, now = _posterior(shares, errors[rater, label], item, len(comparisons))
+    of_item, of_answer = _sums(item), _sums(rater * len(OUTCOMES) + label)
+    given = np.asarray(of_item @ np.eye(len(OUTCOMES))[label], dtype=np.float64)
+    right = given / given.sum(axis=1, keepdims=True)
+    before, rounds = -np.inf, 0
+    while True:
         rounds += 1
-        if now - before <= _TOLERANCE * abs(now):
+        shares, chances = right.mean(axis=0), _chances(of_answer @ right[item])
+        right, now = _posterior(shares, of_item @ chances[rater, label])
+        if rounds == _MOST_ROUNDS or now - before <= _TOLERANCE * abs(now):
             break
         before = now
-    hits = np.bincount(rater, right[item, label], minlength=len(raters)) / np.maximum(
-        np.bincount(rater, minlength=len(raters)), 1
-    )
+    accuracy = np.bincount(rater, right[item, label]) / np.bincount(rater)
     return DawidSkene(
         outcomes={
             name: dict(zip(OUTCOMES, row, strict=True))
             for name, row in zip(comparisons, right.tolist(), strict=True)
         },
         shares=dict(zip(OUTCOMES, shares.tolist(), strict=True)),
-        accuracy=dict(zip(raters, hits.tolist(), strict=True)),
-        log_likelihood=float(now) if counted else 0.0,
+        accuracy=dict(zip(raters, accuracy.tolist(), strict=True)),
+        log_likelihood=now,
         rounds=rounds,
     )
 
 
-def _errors(
-    right: _Floats, rater: NDArray[np.int64], label: NDArray[np.int64], num_raters: int
-) -> _Floats:
-    """Eq. 2.3: per rater and label given, its chance under each right outcome; 0 where unseen."""
-    size = right.shape[1]
-    given = np.zeros((num_raters, size, size))
-    np.add.at(given, (rater, label), right)
-    seen = given.sum(axis=1, keepdims=True)
-    return np.divide(given, seen, out=np.zeros_like(given), where=seen > 0)
+def _numbered(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each name as a number, and the names in the order of their numbers."""
+    number: dict[str, int] = {}
+    places = [number.setdefault(name, len(number)) for name in names]
+    return np.asarray(places, dtype=np.int64), list(number)
 
 
-def _posterior(
-    shares: _Floats, chances: _Floats, item: NDArray[np.int64], num_items: int
-) -> tuple[_Floats, float]:
+def _sums(row: NDArray[np.int64]) -> csr_array:
+    """What adds up the votes of each row when it is multiplied with one line per vote."""
+    return csr_array((np.ones(len(row)), (row, np.arange(len(row)))))
+
+
+def _chances(given: _Floats) -> _Floats:
+    """Eq. 2.3 in logs: per rater and label given, its chance under each right outcome.
+
+    ``given`` has a line per rater and label; what a rater had no occasion to say has chance 0.
+    """
+    size = given.shape[1]
+    missing = -len(given) % size
+    by_rater = np.pad(given, ((0, missing), (0, 0))).reshape(-1, size, size)
+    seen = by_rater.sum(axis=1, keepdims=True)
+    share = np.divide(by_rater, seen, out=np.zeros_like(by_rater), where=seen > 0)
+    with np.errstate(divide="ignore"):
+        return np.log(share)
+
+
+def _posterior(shares: _Floats, logs: _Floats) -> tuple[_Floats, float]:
     """Eq. 2.5, and the log-likelihood; in logs, because a product of many chances is 0."""
-    with np.errstate(divide="ignore"):  # what was never seen has no chance
-        logs, prior = np.log(chances), np.log(shares)
-    joint = np.tile(prior, (num_items, 1))
-    np.add.at(joint, item, logs)
+    with np.errstate(divide="ignore"):
+        joint = np.log(shares) + logs
     most = joint.max(axis=1, keepdims=True)
     scaled = np.exp(joint - most)
     total = scaled.sum(axis=1, keepdims=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rlhf.evaluate.agreement import OUTCOMES
 from rlhf.evaluate.raters import dawid_skene, rater_qualities
-from rlhf.records import Vote
+from rlhf.records import Outcome, Vote
 from tests import oracles
 
 
@@ -68,7 +68,7 @@ def test_position_bias_is_the_share_of_left_among_votes_for_a_side():
 
 
 def test_time_on_task_is_from_shown_to_answered():
-    def vote(number, seconds, outcome="a"):
+    def vote(number, seconds, outcome: Outcome = "a"):
         shown, answered = "2026-01-01T00:00:00+00:00", f"2026-01-01T00:00:{seconds:02}.000+00:00"
         return Vote(f"c{number}", "ann", outcome, "left", shown_at=shown, answered_at=answered)
 
