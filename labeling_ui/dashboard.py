@@ -1,0 +1,135 @@
+"""The figures of a campaign for its admins, worked out beside the votes and not in their way."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from labeling_ui.judged import judged, stamp
+from labeling_ui.store import Store
+from rlhf.records import Comparison, Vote
+
+if TYPE_CHECKING:
+    from rlhf.evaluate.agreement import Agreement
+    from rlhf.evaluate.leaderboard import Leaderboard
+    from rlhf.evaluate.raters import RaterQuality
+
+_SHARE = 0.05
+"""The most of the time that is spent on figures while votes come in."""
+_PATIENCE = 1.5
+"""Seconds that a reader waits for figures before being told that they are on their way."""
+_GLANCE = 0.3
+"""The same where there are figures already, only older ones."""
+_LONGEST_HOURLY = timedelta(days=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """How many votes were cast, hour by hour or, where that is too long, day by day."""
+
+    starts: tuple[datetime, ...]
+    counts: tuple[int, ...]
+    step: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything that is worked out from the votes of a campaign."""
+
+    timeline: Timeline
+    agreement: "Agreement"
+    raters: "tuple[RaterQuality, ...]"
+    board: "Leaderboard"
+    votes: int
+    """Without skips."""
+    at: datetime
+    """When it was worked out."""
+
+
+def figures_of(comparisons: Sequence[Comparison], votes: Sequence[Vote]) -> Figures:
+    """The figures of these votes; skips count as skips only."""
+    from rlhf.evaluate.agreement import agreement
+    from rlhf.evaluate.leaderboard import leaderboard
+    from rlhf.evaluate.raters import rater_qualities
+
+    return Figures(
+        timeline=timeline_of(votes),
+        agreement=agreement(votes),
+        raters=rater_qualities(votes),
+        board=leaderboard(comparisons, votes),
+        votes=sum(vote.outcome != "skip" for vote in votes),
+        at=datetime.now(UTC),
+    )
+
+
+def timeline_of(votes: Sequence[Vote]) -> Timeline:
+    """When the votes were cast, empty hours included."""
+    times = sorted(
+        datetime.fromisoformat(vote.answered_at)
+        for vote in votes
+        if vote.answered_at and vote.outcome != "skip"
+    )
+    if not times:
+        return Timeline((), (), timedelta(hours=1))
+    first = times[0].replace(minute=0, second=0, microsecond=0)
+    step = timedelta(hours=1)
+    if times[-1] - first > _LONGEST_HOURLY:
+        first, step = first.replace(hour=0), timedelta(days=1)
+    counts = [0] * ((times[-1] - first) // step + 1)
+    for at in times:
+        counts[(at - first) // step] += 1
+    return Timeline(tuple(first + i * step for i in range(len(counts))), tuple(counts), step)
+
+
+class Dashboard:
+    """The latest figures of each campaign.
+
+    They are worked out when somebody looks and the votes have changed, on one thread, and for a
+    twentieth of the time at most: figures that take a second are up to twenty seconds old.
+
+    Args:
+        store: Where the votes are.
+        clock: Seconds from any beginning.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._clock = store, clock
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="figures")
+        self._lock = threading.Lock()
+        self._latest: dict[str, tuple[tuple[int, ...], Figures]] = {}
+        self._running: dict[str, Future[None]] = {}
+        self._rest_until = -1.0
+
+    def figures(self, name: str, patience: float = _PATIENCE) -> Figures | None:
+        """The latest figures; None where the first take longer than ``patience`` seconds.
+
+        Raises:
+            NotFound: if there is no such campaign.
+        """
+        now = stamp(self._store, name)
+        with self._lock:
+            known = self._latest.get(name)
+            job = self._running.get(name)
+            stale = known is None or known[0] != now
+            rested = known is None or self._clock() >= self._rest_until
+            if job is None and stale and rested:
+                job = self._running[name] = self._worker.submit(self._work, name)
+        if job is not None and wait([job], patience if known is None else _GLANCE).done:
+            with self._lock:
+                self._running.pop(name, None)
+            job.result()  # what went wrong goes to whoever looks
+        with self._lock:
+            known = self._latest.get(name)
+        return None if known is None else known[1]
+
+    def _work(self, name: str) -> None:
+        begin = self._clock()
+        seen = stamp(self._store, name)
+        figures = figures_of(*judged(self._store, name))
+        with self._lock:
+            self._latest[name] = (seen, figures)
+            took = self._clock() - begin
+            self._rest_until = self._clock() + took * (1 / _SHARE - 1)
