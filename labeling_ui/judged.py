@@ -134,7 +134,7 @@ def _live(campaign: int) -> tuple[Any, ...]:
     return (VoteRow.campaign_id == campaign, VoteRow.live)
 
 
-def _matching(campaign: int, wanted: Wanted) -> Select[tuple[int]]:
+def _matching(campaign: int, wanted: Wanted) -> Select[int]:
     """The numbers of the comparisons that are wanted."""
     counts = (VoteRow.outcome != "skip", VoteRow.outcome == "a", VoteRow.outcome == "b")
     judgements, a, b = (func.count().filter(which) for which in counts)
@@ -157,9 +157,7 @@ def _matching(campaign: int, wanted: Wanted) -> Select[tuple[int]]:
     return grouped.order_by(VoteRow.comparison_id)
 
 
-def _comparisons(
-    session: Session, numbers: Select[tuple[int]] | list[int]
-) -> dict[int, Comparison]:
+def _comparisons(session: Session, numbers: Select[int] | list[int]) -> dict[int, Comparison]:
     rows = session.scalars(
         select(ComparisonRow).where(ComparisonRow.id.in_(numbers)).order_by(ComparisonRow.id)
     )
@@ -167,7 +165,7 @@ def _comparisons(
 
 
 def _votes(
-    session: Session, comparisons: dict[int, Comparison], numbers: Select[tuple[int]]
+    session: Session, comparisons: dict[int, Comparison], numbers: Select[int]
 ) -> dict[int, list[Vote]]:
     """The votes of these numbers by comparison, in the order in which they were cast."""
     ids = {number: comparison.id for number, comparison in comparisons.items()}

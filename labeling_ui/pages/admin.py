@@ -6,7 +6,7 @@ What is on it depends on the address alone, so that it can be bookmarked and sur
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from html import escape
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import gradio as gr
@@ -36,18 +36,19 @@ class Asked:
     campaign: str = ""
     show: Show = "all"
     rater: str = ""
-    page: int = 1
+    part: int = 1
+    """Which ten comparisons; ``page`` in an address is Gradio's."""
     sort: str = "votes"
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Asked":
         """Read an address."""
-        show, sort, page = query.get("show"), query.get("sort"), query.get("page", "")
+        show, sort, part = query.get("show"), query.get("sort"), query.get("part", "")
         return cls(
             campaign=query.get("campaign", ""),
-            show=cast("Show", show) if show in SHOWS else "all",
+            show=show if show in SHOWS else "all",
             rater=query.get("rater", "").strip(),
-            page=min(max(1, int(page)), 10**9) if page.isdecimal() and page.isascii() else 1,
+            part=min(max(1, int(part)), 10**9) if part.isdecimal() and part.isascii() else 1,
             sort=sort if sort in SORTS else "votes",
         )
 
@@ -106,10 +107,10 @@ def _sort_links(asked: Asked) -> str:
 
 
 def _browser_html(store: Store, asked: Asked) -> str:
-    found = cases(store, asked.campaign, Wanted(asked.show, asked.rater, asked.page))
+    found = cases(store, asked.campaign, Wanted(asked.show, asked.rater, asked.part))
     chips = _chips(
         [
-            (text, asked.link("#comparisons", show=show, page=1), show == asked.show)
+            (text, asked.link("#comparisons", show=show, part=1), show == asked.show)
             for show, text in _SHOWN.items()
         ],
         "Which comparisons",
@@ -117,23 +118,23 @@ def _browser_html(store: Store, asked: Asked) -> str:
     kept = "".join(
         f'<input type="hidden" name="{key}" value="{escape(str(value))}">'
         for key, value in asdict(asked).items()
-        if key not in ("rater", "page")
+        if key not in ("rater", "part")
     )
     form = (
         f'<form method="get" class="rl-by" role="search">{kept}<label>Judged by '
         f'<input name="rater" value="{escape(asked.rater)}" placeholder="any rater" '
         'autocomplete="off"></label> <button class="rl-side">Show</button></form>'
     )
-    pages = [("Previous", -1)] if asked.page > 1 else []
-    pages += [("Next", 1)] if asked.page * PER_PAGE < found.total else []
+    pages = [("Previous", -1)] if asked.part > 1 else []
+    pages += [("Next", 1)] if asked.part * PER_PAGE < found.total else []
     links = "".join(
-        f'<a class="rl-side" href="{asked.link("#comparisons", page=asked.page + step)}">{text}</a>'
+        f'<a class="rl-side" href="{asked.link("#comparisons", part=asked.part + step)}">{text}</a>'
         for text, step in pages
     )
     paging = f'<nav class="rl-filters" aria-label="Pages of comparisons">{links}</nav>'
     return (
         f'<h2 class="rl-part" id="comparisons">Comparisons</h2>'
-        f'<div class="rl-tools">{chips}{form}</div>{cases_html(found, asked.page, paging)}'
+        f'<div class="rl-tools">{chips}{form}</div>{cases_html(found, asked.part, paging)}'
     )
 
 

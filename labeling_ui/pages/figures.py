@@ -71,17 +71,20 @@ def _card(title: str, body: str, aside: str = "") -> str:
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
     """Rows whose first cell is their head; scrolls by itself where it is too wide."""
     top = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    top = f"<thead><tr>{top}</tr></thead>" if top else ""
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
         for row in rows
     )
     return (
         f'<div class="rl-scroll" tabindex="0" role="region" aria-label="{label}"><table>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{top}<tbody>{body}</tbody></table></div>"
     )
 
 
 def _timeline(timeline: Timeline) -> str:
+    if not timeline.counts:
+        return ""
     hourly = timeline.step < timedelta(days=1)
     shape = "%d %b %H:00" if hourly else "%d %b"
     names = [f"{start:{shape}}" for start in timeline.starts]
@@ -102,12 +105,16 @@ def _agreement(agreement: "Agreement") -> str:
         ("Krippendorff's alpha, ordinal", agreement.alpha_ordinal, _with_small_range),
     )
     rows = [
-        (name, DASH, "", DASH)
+        (name, DASH, "")
         if estimate is None
-        else (name, told(estimate), interval(_plain(estimate), 0.0), f"{estimate.n:,}")
+        else (
+            f"{name} <small>{estimate.n:,} comparisons</small>",
+            told(estimate),
+            interval(_plain(estimate), 0.0),
+        )
         for name, estimate, told in figures
     ]
-    table = _table(("", "", "", "Comparisons"), rows, "Agreement")
+    table = _table((), rows, "Agreement")
     pairs = [
         (f"{escape(p.rater)} and {escape(p.other)}", _with_small_range(p.kappa), f"{p.kappa.n:,}")
         for p in agreement.pairs[:_MOST_PAIRS]
@@ -123,8 +130,8 @@ def _agreement(agreement: "Agreement") -> str:
 
 
 def _with_small_range(estimate: "intervals.Estimate") -> str:
-    low, high = number(estimate.low), number(estimate.high)
-    return f"{number(estimate.value)} <small>({low} to {high})</small>"
+    value, _, ends = with_range(_plain(estimate)).partition(" ")
+    return f"{value} <small>{ends}</small>" if ends else value
 
 
 def _board(board: "Leaderboard") -> str:
@@ -132,9 +139,10 @@ def _board(board: "Leaderboard") -> str:
     notes = "".join(f'<p class="rl-notice">{escape(note)}</p>' for note in board.notes)
     if not board.standings:
         return _card("Leaderboard", notes)
+    names = _short([standing.policy for standing in board.standings])
+    strengths = [_plain(standing.strength) for standing in board.standings]
     drawn = forest(
-        "Strength in logits, relative to the mean",
-        [(_short(s.policy), _plain(s.strength)) for s in board.standings],
+        "Strength in logits, relative to the mean", list(zip(names, strengths, strict=True))
     )
     rows = [
         (
@@ -176,8 +184,8 @@ def _effects(board: "Leaderboard") -> str:
 
 
 def _heat_map(board: "Leaderboard") -> str:
-    names = [standing.policy for standing in board.standings]
-    heads = "".join(f'<th scope="col">{escape(_short(name))}</th>' for name in names)
+    names = _short([standing.policy for standing in board.standings])
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows: list[str] = []
     for name, shares, counts in zip(names, board.shares, board.counts, strict=True):
         cells = [
@@ -187,7 +195,7 @@ def _heat_map(board: "Leaderboard") -> str:
             f"{100 * share:.0f} %<small>{count:,}</small></td>"
             for share, count in zip(shares, counts, strict=True)
         ]
-        rows.append(f'<tr><th scope="row">{escape(_short(name))}</th>{"".join(cells)}</tr>')
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
     return (
         "<figure><figcaption>Wins of the row against the column, and votes</figcaption>"
         '<div class="rl-scroll" tabindex="0" role="region" aria-label="Wins by pair">'
@@ -196,8 +204,11 @@ def _heat_map(board: "Leaderboard") -> str:
     )
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
+def _short(names: Sequence[str]) -> list[str]:
+    """The names without their folders, where that leaves them distinct; long ones are cut."""
+    last = [name.rpartition("/")[2] for name in names]
+    kept = last if len(set(last)) == len(names) else names
+    return [n if len(n) <= _LONGEST_NAME else "…" + n[1 - _LONGEST_NAME :] for n in kept]
 
 
 def _raters(raters: "Sequence[RaterQuality]", sort: str, sort_links: str) -> str:

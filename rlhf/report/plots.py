@@ -175,8 +175,12 @@ def forest(title: str, rows: Sequence[tuple[str, Estimate]], middle: float = 0.0
 
 
 def with_range(estimate: Estimate) -> str:
-    """A number with its interval, for a reader."""
-    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
+    """A number and its interval to two decimals; the number alone where the interval is endless."""
+    value, low, high = (
+        f"{v:.2f}".replace("-", "\N{MINUS SIGN}")
+        for v in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})" if math.isfinite(estimate.low + estimate.high) else value
 
 
 def _wide(axes: _Axes, value: float) -> float:

@@ -1,0 +1,399 @@
+import random
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labeling_ui import dashboard
+from labeling_ui.api import COOKIE
+from labeling_ui.ballot import Answer
+from labeling_ui.campaigns import Campaigns
+from labeling_ui.dashboard import Dashboard, figures_of, timeline_of
+from labeling_ui.judged import SHOWS, Wanted, cases, glances, judged
+from labeling_ui.pages.admin import Admin, Asked, overview_html
+from labeling_ui.pages.browse import cases_html
+from labeling_ui.pages.figures import SORTS, figures_html
+from labeling_ui.results import export
+from labeling_ui.store import NotFound, Store
+from rlhf.evaluate.agreement import OUTCOMES, agreement
+from rlhf.evaluate.leaderboard import leaderboard
+from rlhf.evaluate.raters import rater_qualities
+from rlhf.records import Comparison, Prompt, Response, Vote
+from tests.labeling import PASSWORD, cheap_accounts, comparisons
+
+MORNING = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+
+CHOICES = {
+    "ann": ["left", "left", "tie", "left"],
+    "bob": ["left", "right", "skip", "tie"],
+    "cy": ["left", "both_bad", "skip", "right"],
+}
+
+
+@dataclass
+class Room:
+    """A campaign in which a always stands left and a minute passes with every answer."""
+
+    store: Store
+    now: datetime = MORNING
+    raters: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.accounts = cheap_accounts(self.store)
+        self.campaigns = Campaigns(self.store, clock=lambda: self.now, draw=lambda: "left")
+        self.campaigns.add("one", comparisons(4), overlap=3)
+
+    def answer(self, name, choice, **more):
+        if name not in self.raters:
+            self.raters[name] = self.accounts.add(name, PASSWORD, "rater").id
+        item = self.campaigns.next("one", self.raters[name]).item
+        assert item is not None
+        self.now += timedelta(minutes=1)
+        key = f"{name}-{item.assignment}-{self.now:%H%M%S}"
+        self.campaigns.submit(
+            "one", self.raters[name], Answer(item.assignment, choice, key, **more)
+        )
+
+    def fill(self):
+        for name, choices in CHOICES.items():
+            for choice in choices:
+                self.answer(name, choice)
+
+
+@pytest.fixture
+def room(store):
+    return Room(store)
+
+
+@pytest.fixture
+def full(room):
+    room.fill()
+    return room
+
+
+def figures_at_once(board, name="one"):
+    found = board.figures(name, patience=30)
+    assert found is not None
+    return found
+
+
+def test_every_figure_is_that_of_the_pure_functions_on_the_exported_votes(full):
+    result = export(full.store, "one")
+    found = figures_at_once(Dashboard(full.store))
+    assert found.agreement == agreement(result.votes)
+    assert found.raters == rater_qualities(result.votes)
+    assert found.board == leaderboard(result.comparisons, result.votes)
+    assert found.votes == result.status.votes == 10
+    assert found.agreement.percent is not None
+    assert found.agreement.percent.value == result.status.agreement
+
+
+def test_what_was_undone_is_not_counted(full):
+    full.campaigns.undo("one", full.raters["cy"])
+    given, votes = judged(full.store, "one")
+    assert len(given) == 4
+    assert [vote.outcome for vote in votes if vote.rater == "cy"] == ["a", "both_bad", "skip"]
+    assert figures_at_once(Dashboard(full.store)).votes == 9
+
+
+def test_figures_are_worked_out_once_until_something_is_voted(room):
+    room.answer("ann", "left")
+    board = Dashboard(room.store)
+    first = figures_at_once(board)
+    assert board.figures("one") is first
+    room.answer("bob", "left")
+    deadline = time.monotonic() + 30
+    while board.figures("one") is first and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert figures_at_once(board).votes == 2
+
+
+def test_figures_take_a_twentieth_of_the_time_at_most(room, monkeypatch):
+    now = [0.0]
+
+    def slow(given, votes):
+        now[0] += 10.0
+        return figures_of(given, votes)
+
+    monkeypatch.setattr(dashboard, "figures_of", slow)
+    board = Dashboard(room.store, clock=lambda: now[0])
+    room.answer("ann", "left")
+    first = figures_at_once(board)
+    room.answer("bob", "left")
+    now[0] += 189.0
+    assert board.figures("one") is first, "ten seconds of work are followed by 190 of rest"
+    now[0] += 2.0
+    deadline = time.monotonic() + 30
+    while board.figures("one") is first and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert figures_at_once(board).votes == 2
+
+
+def test_a_reader_does_not_wait_for_long_figures(room, monkeypatch):
+    go_on = threading.Event()
+
+    def slow(given, votes):
+        assert go_on.wait(30)
+        return figures_of(given, votes)
+
+    monkeypatch.setattr(dashboard, "figures_of", slow)
+    board = Dashboard(room.store)
+    room.answer("ann", "left")
+    assert board.figures("one", patience=0.01) is None
+    go_on.set()
+    assert figures_at_once(board).votes == 1
+
+
+def test_what_goes_wrong_is_told_to_who_looks_and_tried_again(room, monkeypatch):
+    room.answer("ann", "left")
+    board = Dashboard(room.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(dashboard, "figures_of", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            board.figures("one", patience=30)
+    assert figures_at_once(board).votes == 1
+    with pytest.raises(NotFound, match="no campaign 'two'"):
+        board.figures("two")
+
+
+def at(*minutes):
+    return [
+        Vote("c", f"r{i}", "a", "left", answered_at=(MORNING + timedelta(minutes=m)).isoformat())
+        for i, m in enumerate(minutes)
+    ]
+
+
+def test_votes_are_counted_hour_by_hour_with_the_empty_hours():
+    found = timeline_of([*at(0, 29, 30, 200), Vote("c", "x", "a", "left")])
+    assert found.counts == (2, 1, 0, 1)  # 9:30 and 9:59, 10:00, none, 12:50
+    assert [start.hour for start in found.starts] == [9, 10, 11, 12]
+    assert timeline_of([]).counts == ()
+
+
+def test_long_campaigns_are_counted_day_by_day():
+    found = timeline_of(at(0, 60, 24 * 60 * 10))
+    assert found.step == timedelta(days=1)
+    assert (found.counts[0], found.counts[-1], len(found.counts)) == (2, 1, 11)
+
+
+@given(st.lists(st.integers(0, 60 * 24 * 40), min_size=1, max_size=30))
+def test_no_vote_is_lost_over_time(minutes):
+    found = timeline_of(at(*minutes))
+    assert sum(found.counts) == len(minutes)
+    assert found.counts[0] > 0 < found.counts[-1]
+    assert len(found.starts) == len(found.counts) <= 24 * 4 + 40
+
+
+def test_a_campaign_at_a_glance(full):
+    Campaigns(full.store).add("two", comparisons(2))
+    two, one = glances(full.store)
+    assert (two.name, two.comparisons, two.votes, two.raters) == ("two", 2, 0, 0)
+    assert (one.comparisons, one.complete, one.overlap) == (4, 3, 3)
+    assert (one.votes, one.skips, one.raters) == (10, 2, 3)
+    shown = overview_html([two, one], Asked(campaign="one"))
+    assert shown.count("aria-current") == 1
+    assert '<article aria-current="true"><div class="rl-head"><h2><a href="?campaign=one">' in shown
+
+
+def prompts(found):
+    return [case.comparison.prompt.messages[0].content[-2] for case in found.cases]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (Wanted(), "0123"),
+        (Wanted("disagreement"), "13"),
+        (Wanted("ties"), "123"),  # a, b and bad; a lone tie; one each way
+        (Wanted("skipped"), "2"),
+        (Wanted("skipped", rater="ann"), "2"),
+        (Wanted(rater="nobody"), ""),
+        (Wanted(page=2), ""),
+    ],
+)
+def test_comparisons_are_found_by_what_was_said_of_them(full, wanted, numbers):
+    found = cases(full.store, "one", wanted)
+    assert "".join(prompts(found)) == numbers
+    assert found.total == (4 if wanted.page == 2 else len(numbers))
+
+
+def test_a_case_holds_every_vote_that_counts(full):
+    [case] = cases(full.store, "one", Wanted("skipped")).cases
+    assert [(v.rater, v.outcome) for v in case.votes] == [
+        ("ann", "tie"),
+        ("bob", "skip"),
+        ("cy", "skip"),
+    ]
+    assert {vote.comparison for vote in case.votes} == {case.comparison.id}
+
+
+def test_more_than_one_page_of_comparisons_is_paged(store):
+    room = Room(store)
+    room.campaigns.add("one", [_numbered(n) for n in range(10, 25)], overlap=3)
+    for _ in range(19):
+        room.answer("ann", "left")
+    first, second = (cases(store, "one", Wanted(page=page)) for page in (1, 2))
+    assert (first.total, len(first.cases), len(second.cases)) == (19, 10, 9)
+    assert not {c.comparison.id for c in first.cases} & {c.comparison.id for c in second.cases}
+
+
+def _numbered(number):
+    return Comparison(Prompt.from_text(f"{number}?"), Response("x", "p"), Response("y", "q"))
+
+
+HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}}"
+
+
+def test_what_people_and_models_wrote_stays_text(store):
+    room = Room(store)
+    item = Comparison(
+        Prompt.from_text(HOSTILE), Response(HOSTILE, HOSTILE), Response("y", HOSTILE + "2")
+    )
+    room.campaigns.add("two", [item], overlap=9)
+    rater = room.accounts.add("eve", PASSWORD, "rater").id
+    turn = room.campaigns.next("two", rater)
+    assert turn.item is not None
+    room.campaigns.submit(
+        "two", rater, Answer(turn.item.assignment, "left", "key-00000", reason=HOSTILE)
+    )
+    shown = cases_html(cases(store, "two", Wanted()), 1, "")
+    votes = [Vote(item.id, name, "a", "left") for name in (HOSTILE, "ann", "bob")]
+    shown += figures_html(figures_of([item], [*votes, *votes]), "votes", "")
+    assert "<img" not in shown
+    assert shown.count("&lt;img") >= 7
+
+
+def test_the_page_shows_the_figures_as_they_are(full):
+    found = figures_at_once(Dashboard(full.store))
+    shown = figures_html(found, "votes", "")
+    assert found.agreement.percent is not None
+    assert found.agreement.alpha_nominal is not None
+    assert f"{100 * found.agreement.percent.value:.1f} %" in shown
+    alpha = f"{found.agreement.alpha_nominal.value:.2f}".replace("-", "\N{MINUS SIGN}")
+    assert f"<td>{alpha} <small>" in shown
+    for standing in found.board.standings:
+        strength = f"{standing.strength.value:.2f}".replace("-", "\N{MINUS SIGN}")
+        assert f"{standing.policy}</th><td>{strength} <small>" in shown
+        assert f"<td>{100 * standing.win_share:.1f} %</td>" in shown
+    assert found.board.shares[0][1] is not None
+    assert f"{100 * found.board.shares[0][1]:.0f} %<small>{found.board.counts[0][1]}<" in shown
+    assert "Preliminary: 3 raters, 10 are wanted." in shown
+    for quality in found.raters:
+        assert f'<th scope="row">{quality.rater}</th><td>{quality.votes}</td>' in shown
+
+
+def test_a_rater_who_always_votes_left_or_too_fast_is_marked():
+    votes = [Vote(f"c{n}", "ann", ("a", "b")[n % 2], ("left", "right")[n % 2]) for n in range(20)]
+    votes += [Vote(f"c{n}", "bob", "a", ("left", "right")[n % 2]) for n in range(20)]
+    shown = figures_html(figures_of([_of(vote) for vote in votes], []), "votes", "")
+    assert "No votes yet" in shown
+    named = [Vote(_of(v).id, v.rater, v.outcome, v.a_side) for v in votes]
+    shown = figures_html(figures_of([_of(vote) for vote in votes], named), "left", "")
+    assert shown.count('aria-label="votes mostly for one side"') == 1
+    assert shown.index('<th scope="row">ann') < shown.index('<th scope="row">bob')
+
+
+def _of(vote):
+    return _numbered(vote.comparison)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_raters_can_be_put_in_every_order(full, sort):
+    found = figures_at_once(Dashboard(full.store))
+    shown = figures_html(found, sort, "")
+    ordered = sorted(found.raters, key=SORTS[sort][1])
+    places = [shown.index(f'<th scope="row">{quality.rater}<') for quality in ordered]
+    assert places == sorted(places)
+
+
+def test_an_address_that_makes_no_sense_asks_for_the_first_page_of_all():
+    wrong = {"show": "x", "part": "-1", "sort": "'", "campaign": "one"}
+    assert Asked.of(wrong) == Asked(campaign="one")
+    assert Asked.of({"part": "²"}).part == 1
+    assert Asked.of({"part": "9" * 30}).part == 10**9
+
+
+@given(
+    campaign=st.text(min_size=1),
+    rater=st.text().map(str.strip),
+    show=st.sampled_from(SHOWS),
+    part=st.integers(1, 10**6),
+    sort=st.sampled_from(list(SORTS)),
+)
+def test_a_link_leads_to_what_it_says(campaign, rater, show, part, sort):
+    asked = Asked(campaign, show, rater, part, sort)
+    link = Asked().link("#there", campaign=campaign, show=show, rater=rater, part=part, sort=sort)
+    assert link.startswith("?")
+    assert not set(link) & set("<>\"'")
+    query = link[1:].removesuffix("#there").replace("&amp;", "&")
+    assert Asked.of(dict(parse_qsl(query, keep_blank_values=True))) == asked
+
+
+def test_every_handler_refuses_whoever_is_no_admin(full):
+    admin = Admin(full.store, full.accounts)
+    full.accounts.add("boss", PASSWORD, "admin")
+
+    def request(name) -> Any:
+        account = name and full.accounts.sign_in(name, PASSWORD, "here")
+        cookies = {COOKIE: full.accounts.cookie(account)} if account else {}
+        return SimpleNamespace(cookies=cookies, query_params={"campaign": "one"})
+
+    for handler in (admin.look, admin.browse):
+        for name in (None, "ann"):
+            with pytest.raises(gr.Error, match="only an admin"):
+                handler(request(name))
+        assert "secretive" in "".join(handler(request("boss")))
+
+
+def test_an_unknown_campaign_is_told_and_shows_no_comparison(full):
+    admin = Admin(full.store, full.accounts)
+    boss = full.accounts.add("boss", PASSWORD, "admin")
+    cookies = {COOKIE: full.accounts.cookie(boss)}
+    request: Any = SimpleNamespace(cookies=cookies, query_params={"campaign": "none"})
+    assert "there is no campaign &#x27;none&#x27;" in admin.look(request)[1]
+    assert admin.browse(request) == ""
+
+
+def test_the_figures_of_61000_votes_take_seconds():
+    draw = random.Random(0)
+    policies = ["base", "sft", "dpo", "ppo"]
+    given = [
+        Comparison(
+            Prompt.from_text(f"{n}?"),
+            Response("x" * draw.randrange(1, 9), policies[n % 4]),
+            Response("y" * draw.randrange(1, 9), policies[(n + 1 + n % 3) % 4]),
+        )
+        for n in range(12_200)
+    ]
+    votes = [
+        Vote(
+            item.id,
+            f"r{draw.randrange(3000)}",
+            draw.choice(OUTCOMES[:2]),
+            draw.choice(["left", "right"]),
+            answered_at="2026-05-04T09:30:00+00:00",
+        )
+        for item in given
+        for _ in range(5)
+    ]
+    begin = time.perf_counter()
+    found = figures_of(given, votes)
+    assert time.perf_counter() - begin < 30
+    begin = time.perf_counter()
+    shown = figures_html(found, "left", "")
+    assert time.perf_counter() - begin < 1
+    assert len(shown) < 100_000, "3,000 raters are not all sent to the browser"
+
+
+def test_a_store_without_campaigns_says_how_to_make_one(tmp_path):
+    with closing(Store(tmp_path / "label.db")) as empty:
+        assert "rlhf label import" in overview_html(glances(empty), Asked())
