@@ -4,18 +4,27 @@ import argparse
 import asyncio
 import getpass
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from labeling_ui.accounts import Accounts, session_secret
+import yaml
+
+from labeling_ui.accounts import SECRET_VARIABLE, Accounts, session_secret
 from labeling_ui.campaigns import Campaigns
-from labeling_ui.results import all_status, export, write_folder
-from labeling_ui.store import Store
+from labeling_ui.export import export, write_folder
+from labeling_ui.keeping import copy_to_file, examine, fill_from_file
+from labeling_ui.results import all_status
+from labeling_ui.store import Store, StoreError
+from labeling_ui.tasks import Settings, Task
 from rlhf.errors import ConfigError, DataError, RLHFError
-from rlhf.records import Comparison, from_json
+
+DATABASE_VARIABLE = "RLHF_LABEL_DB"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +35,10 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.add_argument(
-            "--db", type=Path, default=Path("label.db"), help="label database (default: label.db)"
+            "--db",
+            default=os.environ.get(DATABASE_VARIABLE, "label.db"),
+            help="label database: a file, or postgresql://USER:PASSWORD@HOST/NAME "
+            f"(default: ${DATABASE_VARIABLE}, else label.db)",
         )
         return sub
 
@@ -41,15 +53,28 @@ def parser() -> argparse.ArgumentParser:
     user.add_argument("name")
     user.add_argument("--admin", action="store_true", help="may see results and add campaigns")
     user.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
-    bring = command("import", "Add comparisons to a campaign.")
+    bring = command("import", "Add tasks to a campaign.")
     bring.add_argument("campaign")
-    bring.add_argument("file", type=Path, help="one Comparison per line, as JSON")
-    bring.add_argument("--overlap", type=int, default=1, help="raters per comparison")
+    bring.add_argument("file", type=Path, help="a comparison or task per line, as JSON")
+    bring.add_argument("--overlap", type=int, help="raters per task (default: 1)")
+    bring.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="rules of a new campaign, as in kind=ranking 'aspects=[helpful, honest]'; keys: "
+        + ", ".join(f.name for f in fields(Settings)),
+    )
     bring.add_argument("--guidelines", type=Path, help="Markdown that raters see")
     take = command("export", "Write what the votes of a campaign amount to.")
     take.add_argument("campaign")
     take.add_argument("folder", type=Path)
     command("status", "How far every campaign is.")
+    command("doctor", "Prove that the database holds together; exit 1 if it does not.")
+    keep = command("backup", "Copy the database into a new file, while the server runs.")
+    keep.add_argument("file", type=Path)
+    back = command("restore", "Fill a new database, of either kind, from a backup.")
+    back.add_argument("file", type=Path)
     return top
 
 
@@ -62,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "import": import_file,
         "export": export_folder,
         "status": status,
+        "doctor": doctor,
+        "backup": backup,
+        "restore": restore,
     }
     try:
         commands[options.command](options)
@@ -74,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(options: argparse.Namespace) -> None:
     """Listen, say where, and answer until interrupted."""
     with closing(Store(options.db)) as store:
-        accounts = Accounts(store, session_secret(options.db, options.secret_file))
+        accounts = Accounts(store, _secret(options))
         with closing(_listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
             asyncio.run(_answer(store, accounts, listener, options))
 
@@ -122,41 +150,66 @@ def add_user(options: argparse.Namespace) -> None:
     # Sessions are not touched here, so any secret will do.
     with closing(Store(options.db)) as store:
         account = Accounts(store, "").add(options.name, password, role)
-    print(f"{account.role} {account.name} added to {options.db}")
+        print(f"{account.role} {account.name} added to {store.name}")
 
 
 def import_file(options: argparse.Namespace) -> None:
-    """Add the comparisons in a JSONL file."""
-    comparisons = list(read_comparisons(options.file))
+    """Add the tasks in a JSONL file."""
+    tasks = list(read_tasks(options.file))
     guidelines = _read(options.guidelines) if options.guidelines else ""
     with closing(Store(options.db)) as store:
         added = Campaigns(store).add(
-            options.campaign, comparisons, overlap=options.overlap, guidelines=guidelines
+            options.campaign, tasks, settings=_settings(options), guidelines=guidelines
         )
-    print(f"{options.campaign}: {added.added} comparisons added, {added.duplicates} known already")
+    print(f"{options.campaign}: {added.added} tasks added, {added.duplicates} known already")
 
 
-def read_comparisons(path: Path) -> Iterator[Comparison]:
-    """Comparisons from a JSONL file; blank lines are passed over.
+def _settings(options: argparse.Namespace) -> Settings | None:
+    """The rules that were given; None if there were none."""
+    given: dict[str, Any] = {} if options.overlap is None else {"overlap": options.overlap}
+    for pair in options.set:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise ConfigError(f"--set: {pair!r} is not KEY=VALUE")
+        given[key] = yaml.safe_load(value)
+    if not given:
+        return None
+    try:
+        return Settings(**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"--set: {' '.join(str(error).split())}") from error
+
+
+def _secret(options: argparse.Namespace) -> str:
+    if "://" in options.db and options.secret_file is None and SECRET_VARIABLE not in os.environ:
+        raise ConfigError(
+            f"name a file for the session secret: --secret-file, or {SECRET_VARIABLE}"
+        )
+    return session_secret(Path(options.db), options.secret_file)
+
+
+def read_tasks(path: Path) -> Iterator[Task]:
+    """Comparisons or tasks from a JSONL file; blank lines are passed over.
 
     Raises:
-        DataError: naming the line that is not a comparison, or a file without any.
+        DataError: naming the line that is neither, or a file without any.
     """
     found = False
     for number, line in enumerate(_read(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield from_json(Comparison, json.loads(line))
+            yield Task.from_json(json.loads(line))
         except (ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise DataError(
-                f"{path}:{number}: not a comparison ({reason}); expected "
-                '{"prompt": {"messages": [...]}, "response_a": {...}, "response_b": {...}}'
+                f"{path}:{number}: no comparison or task ({reason}); expected "
+                '{"prompt": {"messages": [...]}, "response_a": {...}, "response_b": {...}} or '
+                '{"prompt": {...}, "responses": [...]}'
             ) from error
         found = True
     if not found:
-        raise DataError(f"{path}: holds no comparison; write one JSON object per line")
+        raise DataError(f"{path}: holds no task; write one JSON object per line")
 
 
 def _read(path: Path) -> str:
@@ -177,6 +230,33 @@ def export_folder(options: argparse.Namespace) -> None:
         f"{options.folder}: {len(result.preferences)} preferences, {len(result.ties)} ties, "
         f"{len(result.votes)} votes"
     )
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Prove the counts, or say where they are wrong."""
+    with closing(Store(options.db, create=False)) as store:
+        found = examine(store)
+        name = store.name
+    for sentence in found.problems:
+        print(f"rlhf label: {sentence}", file=sys.stderr)
+    if found.problems:
+        raise StoreError(f"{name}: {len(found.problems)} problems; restore it from a backup")
+    counts = ", ".join(f"{count} {what}" for what, count in found.counts.items())
+    print(f"{name}: sound; {counts}")
+
+
+def backup(options: argparse.Namespace) -> None:
+    """Copy the database as of one moment."""
+    with closing(Store(options.db, create=False)) as store:
+        rows = copy_to_file(store, options.file)
+        print(f"{options.file}: {rows} rows of {store.name}")
+
+
+def restore(options: argparse.Namespace) -> None:
+    """Fill an empty database from a backup."""
+    with closing(Store(options.db)) as store:
+        rows = fill_from_file(store, options.file)
+        print(f"{store.name}: {rows} rows of {options.file}")
 
 
 def status(options: argparse.Namespace) -> None:

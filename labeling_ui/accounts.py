@@ -18,7 +18,8 @@ from argon2.exceptions import VerifyMismatchError
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import func, select
 
-from labeling_ui.store import Conflict, Store, UserRow
+from labeling_ui.store import Conflict, Store
+from labeling_ui.tables import UserRow
 from rlhf.errors import ConfigError, DataError, RLHFError
 
 UserRole = Literal["rater", "admin"]

@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts, Throttled
 from labeling_ui.ballot import Answer, Item, Progress, Turn
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.export import export
 from labeling_ui.render import render
-from labeling_ui.results import export, status_of
+from labeling_ui.results import status_of
 from labeling_ui.store import Conflict, NotFound, Store, StoreError
+from labeling_ui.tasks import Settings, Task
 from rlhf.errors import RLHFError
-from rlhf.records import Comparison, Text, from_json
+from rlhf.records import Text
 
 COOKIE = "rlhf_label_session"
 
@@ -55,9 +57,31 @@ class NewCampaign(_Body):
     """A campaign to make or to add to."""
 
     name: Text
-    overlap: int = 1
     guidelines: Annotated[Text, Field(max_length=20_000)] = ""
-    comparisons: list[dict[str, Any]]
+    settings: Settings | None = None
+    """None for those that the campaign has, or the usual ones."""
+    comparisons: list[dict[str, Any]] = []
+    """Comparisons, or tasks with ``responses``."""
+
+
+class NewLists(_Body):
+    """Who is to judge what: the name of a rater and the id of a comparison, or a task's key."""
+
+    assignments: list[tuple[Text, Text]]
+
+
+class Flag(_Body):
+    """Something that is wrong with an item."""
+
+    assignment: int
+    kind: Text
+    note: Annotated[Text, Field(max_length=2000)] = ""
+
+
+class Reopen(_Body):
+    """An answer to withdraw: the latest, or the one of that number."""
+
+    vote: int | None = None
 
 
 def error_answer(_: Request, error: Exception) -> JSONResponse:
@@ -105,6 +129,10 @@ class Api:
             ("GET", "/api/campaigns/{name}/next", self.next_item),
             ("POST", "/api/campaigns/{name}/votes", self.vote),
             ("POST", "/api/campaigns/{name}/undo", self.undo),
+            ("POST", "/api/campaigns/{name}/beat/{assignment}", self.beat),
+            ("POST", "/api/campaigns/{name}/flags", self.flag),
+            ("GET", "/api/campaigns/{name}/history", self.history),
+            ("POST", "/api/campaigns/{name}/assignments", self.assign),
             ("GET", "/api/campaigns/{name}/status", self.status),
             ("GET", "/api/campaigns/{name}/export", self.export),
         ]
@@ -166,17 +194,22 @@ class Api:
     def add_campaign(self, request: Request, body: NewCampaign) -> JSONResponse:
         """Make a campaign, or add comparisons to it."""
         self._admin(request)
-        comparisons: list[Comparison] = []
+        tasks: list[Task] = []
         for number, data in enumerate(body.comparisons):
             try:
-                comparisons.append(from_json(Comparison, data))
+                tasks.append(Task.from_json(data))
             except ValueError as error:
                 detail = " ".join(str(error).split())
                 return JSONResponse({"detail": f"comparisons[{number}]: {detail}"}, 422)
         added = self._campaigns.add(
-            body.name, comparisons, overlap=body.overlap, guidelines=body.guidelines
+            body.name, tasks, settings=body.settings, guidelines=body.guidelines
         )
         return JSONResponse({"name": body.name, **asdict(added)})
+
+    def assign(self, request: Request, name: str, body: NewLists) -> JSONResponse:
+        """Put comparisons on the lists of raters."""
+        self._admin(request)
+        return JSONResponse(asdict(self._campaigns.assign(name, body.assignments)), 201)
 
     def list_campaigns(self, request: Request, html: bool = False) -> JSONResponse:
         """Every campaign, with the caller's own progress; with ``html``, guidelines rendered."""
@@ -186,6 +219,7 @@ class Api:
                 {
                     "name": name,
                     "guidelines": render(guidelines) if html else guidelines,
+                    **self._campaigns.settings(name).shown,
                     "progress": asdict(self._campaigns.progress(name, account.id)),
                 }
                 for name, guidelines in self._campaigns.names()
@@ -203,10 +237,32 @@ class Api:
         number, turn = self._campaigns.submit(name, account.id, body)
         return JSONResponse({"saved": number, **_turn(turn, html)})
 
-    def undo(self, request: Request, name: str, html: bool = False) -> JSONResponse:
-        """Withdraw the caller's latest answer."""
+    def undo(
+        self, request: Request, name: str, body: Reopen | None = None, html: bool = False
+    ) -> JSONResponse:
+        """Withdraw an answer of the caller's, and show what it was about again."""
         account = self._rater(request)
-        return JSONResponse(_turn(self._campaigns.undo(name, account.id), html))
+        return JSONResponse(
+            _turn(self._campaigns.undo(name, account.id, body.vote if body else None), html)
+        )
+
+    def beat(self, request: Request, name: str, assignment: int) -> JSONResponse:
+        """The caller still has the item on screen."""
+        account = self._rater(request)
+        self._campaigns.beat(name, account.id, assignment)
+        return JSONResponse({"ok": True})
+
+    def flag(self, request: Request, name: str, body: Flag) -> JSONResponse:
+        """Point out that something is wrong with an item."""
+        account = self._rater(request)
+        self._campaigns.flag(name, account.id, body.assignment, body.kind, body.note)
+        return JSONResponse({"ok": True}, 201)
+
+    def history(self, request: Request, name: str) -> JSONResponse:
+        """The caller's latest answers."""
+        account = self._rater(request)
+        past = self._campaigns.history(name, account.id)
+        return JSONResponse([asdict(one) for one in past])
 
     def status(self, request: Request, name: str) -> JSONResponse:
         """How far a campaign is, per rater, and how well raters agree."""
@@ -224,7 +280,11 @@ class Api:
 
 
 def _turn(turn: Turn, html: bool) -> dict[str, Any]:
-    return {"item": _item(turn.item, html), "progress": _progress(turn.progress)}
+    return {
+        "item": _item(turn.item, html),
+        "progress": _progress(turn.progress),
+        "notice": turn.notice,
+    }
 
 
 def _progress(progress: Progress) -> dict[str, int]:
@@ -237,13 +297,11 @@ def _item(item: Item | None, html: bool) -> dict[str, Any] | None:
     data: dict[str, Any] = {
         "assignment": item.assignment,
         "messages": [{"role": m.role, "content": m.content} for m in item.messages],
-        "left": item.left,
-        "right": item.right,
+        "responses": list(item.responses),
     }
     if html:
         data["html"] = {
             "messages": [render(m.content) for m in item.messages],
-            "left": render(item.left),
-            "right": render(item.right),
+            "responses": [render(text) for text in item.responses],
         }
     return data

@@ -1,26 +1,42 @@
-"""What a rater sees and answers, in terms of the screen: left, right, and nothing of policies."""
+"""What a rater sees and answers, in terms of the screen: places, and nothing of policies."""
 
+import random
 import secrets
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rlhf.records import Message, Outcome, Side, Text
+from labeling_ui.tasks import Kind, Settings
+from rlhf.errors import DataError
+from rlhf.records import Message, Text
 
-Choice = Literal["left", "right", "tie", "both_bad", "skip"]
+Choice = Literal[
+    "left", "right", "tie", "both_bad", "good", "bad", "ranked", "rated", "rewritten", "skip"
+]
 
 MAX_REASON = 4000
+MAX_REWRITE = 50_000
+
+_CHOICES: Mapping[Kind, tuple[Choice, ...]] = {
+    "pairwise": ("left", "right", "tie", "both_bad", "skip"),
+    "ranking": ("ranked", "skip"),
+    "rating": ("rated", "skip"),
+    "thumbs": ("good", "bad", "skip"),
+    "rewrite": ("rewritten", "skip"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a rater may see of a comparison."""
+    """What a rater may see of a task."""
 
     assignment: int
     messages: tuple[Message, ...]
-    left: str
-    right: str
+    responses: tuple[str, ...]
+    """As they stand on the screen, from the left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,8 @@ class Turn:
 
     item: Item | None
     progress: Progress
+    notice: str = ""
+    """Why there is none, where it is not that all is done."""
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -48,6 +66,14 @@ class Answer:
     key: Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
     strength: Annotated[int, Field(ge=1, le=3)] | None = None
     """How much better the chosen side is, 1 (slightly) to 3 (much)."""
+    aspects: Mapping[str, Literal["left", "right", "tie"] | Annotated[int, Field(ge=1, le=5)]] = (
+        field(default_factory=dict)
+    )
+    """By name: the better side where two are compared, 1 to 5 where one is rated."""
+    ranking: tuple[tuple[int, ...], ...] | None = None
+    """Places on the screen from 0, the best first; those in one group tie."""
+    text: Annotated[Text, Field(max_length=MAX_REWRITE)] | None = None
+    """The response as the rater would have it."""
     reason: Annotated[Text, Field(max_length=MAX_REASON)] = ""
     shown_at: AwareDatetime | None = None
     """When the rater saw the item; when it was handed out if None."""
@@ -56,14 +82,81 @@ class Answer:
         if self.strength is not None and self.choice not in ("left", "right"):
             raise ValueError("strength goes with a choice of left or right; leave it out")
 
+    def check(self, settings: Settings, num_responses: int) -> None:
+        """Whether a campaign of such settings takes it.
 
-def draw_side() -> Side:
-    """Left or right with equal chances, unpredictably."""
-    return secrets.choice(("left", "right"))
+        Raises:
+            DataError: naming what is missing or does not belong.
+        """
+        kind = settings.kind
+        allowed = [c for c in _CHOICES[kind] if settings.ties or c not in ("tie", "both_bad")]
+        if self.choice not in allowed:
+            raise DataError(f"choice: this campaign takes {', '.join(allowed)}")
+        if self.choice == "skip":
+            return
+        self._check_aspects(settings)
+        self._check_ranking(kind, num_responses)
+        if (self.text is not None) != (kind == "rewrite") or self.text == "":
+            raise DataError("text: goes with campaigns of kind rewrite, and must be there")
+        if self.choice in ("left", "right"):
+            self._check_strength(settings)
+
+    def _check_ranking(self, kind: Kind, num_responses: int) -> None:
+        if (self.ranking is not None) != (kind == "ranking"):
+            raise DataError("ranking: goes with campaigns of kind ranking, and must be there")
+        if self.ranking is not None:
+            places = sorted(place for group in self.ranking for place in group)
+            if places != list(range(num_responses)) or not all(self.ranking):
+                raise DataError(f"ranking: must hold each place from 0 to {num_responses - 1} once")
+
+    def _check_strength(self, settings: Settings) -> None:
+        if self.strength is None and settings.strength == "required":
+            raise DataError("strength: is required here, from 1 (slightly) to 3 (much)")
+        if self.strength is not None and settings.strength == "no":
+            raise DataError("strength: is not asked here; leave it out")
+
+    def _check_aspects(self, settings: Settings) -> None:
+        unknown = self.aspects.keys() - set(settings.aspects)
+        if unknown:
+            raise DataError(f"aspects: {min(unknown)!r} is not asked here; leave it out")
+        missing = set(settings.aspects) - self.aspects.keys()
+        if settings.kind == "rating" and missing:
+            raise DataError(f"aspects: {min(missing)!r} is missing")
+        numbers = settings.kind != "pairwise"
+        if any(isinstance(value, int) != numbers for value in self.aspects.values()):
+            raise DataError(f"aspects: say {'1 to 5' if numbers else 'left, right or tie'} each")
 
 
-def as_outcome(choice: Choice, a_side: Side) -> Outcome:
-    """What a choice on the screen means when response a stood on ``a_side``."""
-    if choice in ("left", "right"):
-        return "a" if choice == a_side else "b"
-    return choice
+def draw_order(num_responses: int) -> str:
+    """The responses in an unpredictable order, a digit for each place from the left."""
+    places = list(range(num_responses))
+    random.SystemRandom().shuffle(places)
+    return "".join(map(str, places))
+
+
+def chance() -> float:
+    """From 0 to 1, unpredictably."""
+    return secrets.randbelow(2**53) / 2**53
+
+
+def meaning(answer: Answer, order: str) -> tuple[str, dict[str, Any]]:
+    """The outcome, and what else was answered, by response rather than by place."""
+
+    def side(value: str) -> str:
+        """Of a pair."""
+        if value not in ("left", "right"):
+            return value
+        return "ab"[int(order[0 if value == "left" else 1])]
+
+    content: dict[str, Any] = {}
+    if answer.choice != "skip":
+        if answer.aspects:
+            content["aspects"] = {
+                name: side(value) if isinstance(value, str) else value
+                for name, value in answer.aspects.items()
+            }
+        if answer.ranking is not None:
+            content["ranking"] = [[int(order[place]) for place in g] for g in answer.ranking]
+        if answer.text is not None:
+            content["text"] = answer.text
+    return side(answer.choice), content

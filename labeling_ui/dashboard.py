@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from labeling_ui.judged import judged, stamp
+from labeling_ui.judged import Judged, judged, stamp
 from labeling_ui.store import Store
-from rlhf.records import Comparison, Vote
+from labeling_ui.tasks import Kind
 
 if TYPE_CHECKING:
     from rlhf.evaluate.agreement import Agreement
@@ -39,48 +39,49 @@ class Timeline:
 class Figures:
     """Everything that is worked out from the votes of a campaign."""
 
+    kind: Kind
     timeline: Timeline
     agreement: "Agreement"
     raters: "tuple[RaterQuality, ...]"
     board: "Leaderboard"
-    votes: int
+    answers: int
     """Without skips."""
+    active: int
+    """Votes on what active selection chose, which agreement and board leave out."""
     at: datetime
     """When it was worked out."""
 
 
-def figures_of(comparisons: Sequence[Comparison], votes: Sequence[Vote]) -> Figures:
+def figures_of(found: Judged) -> Figures:
     """The figures of these votes; skips count as skips only."""
     from rlhf.evaluate.agreement import agreement
     from rlhf.evaluate.leaderboard import leaderboard
     from rlhf.evaluate.raters import rater_qualities
 
     return Figures(
-        timeline=timeline_of(votes),
-        agreement=agreement(votes),
-        raters=rater_qualities(votes),
-        board=leaderboard(comparisons, votes),
-        votes=sum(vote.outcome != "skip" for vote in votes),
+        kind=found.kind,
+        timeline=timeline_of(found.times),
+        agreement=agreement(found.fair),
+        raters=rater_qualities(found.votes, found.checks),
+        board=leaderboard(found.comparisons, found.fair if found.comparisons else ()),
+        answers=len(found.times),
+        active=len(found.votes) - len(found.fair),
         at=datetime.now(UTC),
     )
 
 
-def timeline_of(votes: Sequence[Vote]) -> Timeline:
-    """When the votes were cast, empty hours included."""
-    times = sorted(
-        datetime.fromisoformat(vote.answered_at)
-        for vote in votes
-        if vote.answered_at and vote.outcome != "skip"
-    )
+def timeline_of(times: Sequence[str]) -> Timeline:
+    """How many of these moments lie in each hour, empty ones included."""
     if not times:
         return Timeline((), (), timedelta(hours=1))
-    first = times[0].replace(minute=0, second=0, microsecond=0)
+    moments = sorted(map(datetime.fromisoformat, times))
+    first = moments[0].replace(minute=0, second=0, microsecond=0)
     step = timedelta(hours=1)
-    if times[-1] - first > _LONGEST_HOURLY:
+    if moments[-1] - first > _LONGEST_HOURLY:
         first, step = first.replace(hour=0), timedelta(days=1)
-    counts = [0] * ((times[-1] - first) // step + 1)
-    for at in times:
-        counts[(at - first) // step] += 1
+    counts = [0] * ((moments[-1] - first) // step + 1)
+    for moment in moments:
+        counts[(moment - first) // step] += 1
     return Timeline(tuple(first + i * step for i in range(len(counts))), tuple(counts), step)
 
 
@@ -128,7 +129,7 @@ class Dashboard:
     def _work(self, name: str) -> None:
         begin = self._clock()
         seen = stamp(self._store, name)
-        figures = figures_of(*judged(self._store, name))
+        figures = figures_of(judged(self._store, name))
         with self._lock:
             self._latest[name] = (seen, figures)
             took = self._clock() - begin

@@ -1,38 +1,21 @@
-"""What the votes of a campaign amount to: status, agreement, and the export that trains."""
+"""What the votes of a campaign amount to: how far it is, and what was answered."""
 
 import json
-import os
-import tempfile
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from labeling_ui.assign import load_comparison
-from labeling_ui.campaigns import find_campaign
-from labeling_ui.store import (
-    AssignmentRow,
-    CampaignRow,
-    ComparisonRow,
-    Store,
-    UserRow,
-    VoteRow,
-)
-from rlhf.errors import DataError
-from rlhf.records import (
-    Comparison,
-    Outcome,
-    Preference,
-    Side,
-    Tally,
-    Vote,
-    settle,
-    tally,
-    to_json,
-)
+from labeling_ui.intake import find_campaign
+from labeling_ui.store import Store
+from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
+from labeling_ui.tasks import Task
+
+COMPARABLE = ("a", "b", "tie", "both_bad", "good", "bad")
+"""The outcomes that say all of what a rater answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +29,7 @@ class RaterCount:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a campaign is. ``votes`` and ``agreement`` leave skips out."""
+    """How far a campaign is. ``votes`` and ``agreement`` leave skips and checks out."""
 
     name: str
     overlap: int
@@ -56,72 +39,68 @@ class Status:
     skips: int
     raters: tuple[RaterCount, ...]
     agreement: float | None
-    """Chance that two raters of the same comparison gave the same outcome; None without such."""
+    """Chance that two raters of the same task gave the same outcome, adjudicators apart.
+
+    None without two such votes on anything, and where an answer is more than an outcome.
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class Tie:
-    """A judged comparison that neither response won."""
+class Given:
+    """An answer that counts, by response rather than by side."""
 
-    comparison: str
-    counts: Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """Everything in a campaign, settled. Votes are the live ones."""
-
-    status: Status
-    guidelines: str
-    comparisons: tuple[Comparison, ...]
-    votes: tuple[Vote, ...]
-    preferences: tuple[Preference, ...]
-    ties: tuple[Tie, ...]
-
-    def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """The four lists of an export, each entry one JSON object."""
-        return {
-            "comparisons": [to_json(comparison) for comparison in self.comparisons],
-            "votes": [to_json(vote) for vote in self.votes],
-            "preferences": [to_json(preference) for preference in self.preferences],
-            "ties": [asdict(tie) for tie in self.ties],
-        }
+    task: int
+    rater: str
+    outcome: str
+    order: str
+    """A digit per place on the screen: which response stood there."""
+    source: str
+    content: Mapping[str, Any] = field(hash=False)
+    strength: int | None
+    reason: str
+    shown_at: str
+    answered_at: str
 
 
 def status_of(store: Store, name: str) -> Status:
     """How far campaign ``name`` is."""
     with store.read() as session:
-        return _status(session, find_campaign(session, name))
+        return status(session, find_campaign(session, name))
 
 
 def all_status(store: Store) -> list[Status]:
     """How far every campaign is, oldest first."""
     with store.read() as session:
         campaigns = session.scalars(select(CampaignRow).order_by(CampaignRow.id)).all()
-        return [_status(session, campaign) for campaign in campaigns]
+        return [status(session, campaign) for campaign in campaigns]
 
 
-def _status(session: Session, campaign: CampaignRow) -> Status:
-    from rlhf.evaluate.agreement import OUTCOMES, agreeing_share, count_values
+def status(session: Session, campaign: CampaignRow) -> Status:
+    """How far ``campaign`` is."""
+    from rlhf.evaluate.agreement import agreeing_share, count_values
 
-    live = (VoteRow.campaign_id == campaign.id, VoteRow.live)
+    live = (VoteRow.campaign_id == campaign.id, VoteRow.live, TaskRow.use == "work")
     skips = func.count().filter(VoteRow.outcome == "skip")
     raters = session.execute(
         select(UserRow.name, func.count() - skips, skips)
         .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
+        .join(TaskRow, TaskRow.id == VoteRow.task_id)
         .where(*live)
-        .group_by(UserRow.id)
+        .group_by(UserRow.id, UserRow.name)
         .order_by(func.count().desc(), UserRow.name)
     ).all()
     outcomes = session.execute(
-        select(VoteRow.comparison_id, VoteRow.outcome).where(*live, VoteRow.outcome != "skip")
+        select(VoteRow.task_id, VoteRow.outcome)
+        .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
+        .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+        .where(*live, AssignmentRow.source != "adjudicate", VoteRow.outcome.in_(COMPARABLE))
     )
-    given = count_values(((row.comparison_id, row.outcome) for row in outcomes), OUTCOMES)
+    given = count_values(((row.task_id, row.outcome) for row in outcomes), COMPARABLE)
     counts = tuple(RaterCount(*row) for row in raters)
     return Status(
         name=campaign.name,
         overlap=campaign.overlap,
-        comparisons=campaign.num_comparisons,
+        comparisons=campaign.num_tasks,
         complete=campaign.num_complete,
         votes=sum(rater.votes for rater in counts),
         skips=sum(rater.skips for rater in counts),
@@ -130,140 +109,39 @@ def _status(session: Session, campaign: CampaignRow) -> Status:
     )
 
 
-def export(store: Store, name: str) -> Export:
-    """Everything in campaign ``name`` as of one moment."""
-    with store.read() as session:
-        campaign = find_campaign(session, name)
-        comparisons = {
-            row.id: load_comparison(row)
-            for row in session.scalars(
-                select(ComparisonRow)
-                .where(ComparisonRow.campaign_id == campaign.id)
-                .order_by(ComparisonRow.id)
+def tasks_of(session: Session, campaign: CampaignRow) -> dict[int, Task]:
+    """The work of a campaign, by number."""
+    of_campaign = (TaskRow.campaign_id == campaign.id, TaskRow.use == "work")
+    rows = session.execute(
+        select(TaskRow.id, TaskRow.record).where(*of_campaign).order_by(TaskRow.id)
+    )
+    return {number: Task.from_text(record) for number, record in rows}
+
+
+def answers_of(session: Session, campaign: CampaignRow) -> dict[int, list[Given]]:
+    """The answers that count to the work of a campaign, by task, in the order they came."""
+    found: defaultdict[int, list[Given]] = defaultdict(list)
+    rows = session.execute(
+        select(VoteRow, UserRow.name, AssignmentRow.order, AssignmentRow.source)
+        .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
+        .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+        .join(TaskRow, TaskRow.id == VoteRow.task_id)
+        .where(VoteRow.campaign_id == campaign.id, VoteRow.live, TaskRow.use == "work")
+        .order_by(VoteRow.id)
+    )
+    for vote, rater, order, source in rows:
+        found[vote.task_id].append(
+            Given(
+                task=vote.task_id,
+                rater=rater,
+                outcome=vote.outcome,
+                order=order,
+                source=source,
+                content=json.loads(vote.content),
+                strength=vote.strength,
+                reason=vote.reason,
+                shown_at=vote.shown_at,
+                answered_at=vote.answered_at,
             )
-        }
-        votes: defaultdict[int, list[Vote]] = defaultdict(list)
-        rows = session.execute(
-            select(VoteRow, UserRow.name, AssignmentRow.a_side)
-            .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
-            .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
-            .where(VoteRow.campaign_id == campaign.id, VoteRow.live)
-            .order_by(VoteRow.id)
         )
-        for row, rater, a_side in rows:
-            comparison = comparisons[row.comparison_id]
-            votes[row.comparison_id].append(_vote(row, comparison, rater, a_side))
-        status, guidelines = _status(session, campaign), campaign.guidelines
-    settled = {key: settle(comparison, votes[key]) for key, comparison in comparisons.items()}
-    return Export(
-        status=status,
-        guidelines=guidelines,
-        comparisons=tuple(comparisons.values()),
-        votes=tuple(vote for key in comparisons for vote in votes[key]),
-        preferences=tuple(preference for preference in settled.values() if preference),
-        ties=tuple(
-            Tie(comparison.id, tally(votes[key]))
-            for key, comparison in comparisons.items()
-            if tally(votes[key]).n and settled[key] is None
-        ),
-    )
-
-
-def _vote(row: VoteRow, comparison: Comparison, rater: str, a_side: str) -> Vote:
-    return Vote(
-        comparison=comparison.id,
-        rater=rater,
-        outcome=cast("Outcome", row.outcome),
-        a_side=cast("Side", a_side),
-        strength=row.strength,
-        reason=row.reason,
-        shown_at=row.shown_at,
-        answered_at=row.answered_at,
-    )
-
-
-def write_folder(result: Export, folder: Path) -> None:
-    """Write an export as a folder that ``rlhf`` and ``datasets`` read; all of it or nothing.
-
-    Raises:
-        DataError: if there is no vote yet, or ``folder`` exists or cannot be written.
-    """
-    if not result.votes:
-        raise DataError(
-            f"campaign {result.status.name!r} has no votes yet; there is nothing to export"
-        )
-    if folder.exists():
-        raise DataError(f"{folder}: exists already; name a new folder")
-    files = {
-        f"{name}.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        for name, rows in result.to_json().items()
-    }
-    files["README.md"] = dataset_card(result)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-            part = Path(scratch, "part")
-            part.mkdir()
-            for name, text in files.items():
-                with (part / name).open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-            part.rename(folder)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: the export cannot be written ({error.strerror}); free space or name "
-            "another folder"
-        ) from error
-
-
-def dataset_card(result: Export) -> str:
-    """The README of an export: what it holds, who judged, how well they agree."""
-    status = result.status
-    agreement = (
-        "no comparison has two votes yet"
-        if status.agreement is None
-        else f"{status.agreement:.1%} of pairs of votes on the same comparison agree"
-    )
-    judged = f"{status.complete} of them with {status.overlap} or more votes"
-    raters = "\n".join(f"| {r.name} | {r.votes} | {r.skips} |" for r in status.raters)
-    # `datasets` cannot read an empty file, and the first of these is what it takes.
-    files = [name for name, rows in result.to_json().items() if rows]
-    files.sort(key=("preferences", "votes", "ties", "comparisons").index)
-    configs = "\n".join(
-        f"- config_name: {name}\n  data_files: {name}.jsonl\n  default: {str(not index).lower()}"
-        for index, name in enumerate(files)
-    )
-    return f"""---
-configs:
-{configs}
----
-# {status.name}
-
-People compared two responses to a prompt, blind, each time with the sides drawn at random.
-
-| | |
-|---|---|
-| comparisons | {status.comparisons}, {judged} |
-| votes | {status.votes}, and {status.skips} skips |
-| raters | {len(status.raters)} |
-| agreement | {agreement} |
-| preferences | {len(result.preferences)} |
-| ties | {len(result.ties)} |
-
-- `preferences.jsonl`: comparisons that one response won. With n votes, skips left out, `margin` is
-  |a - b| / n and `agreement` is the winner's votes / n.
-- `ties.jsonl`: judged comparisons that neither won, with the counts. Not for training.
-- `votes.jsonl`: every vote that counts, and skips; `a_side` is where response a was shown.
-- `comparisons.jsonl`: what was asked, with the policy that wrote each response.
-
-## Guidelines
-
-{result.guidelines or "None were given."}
-
-## Raters
-
-| rater | votes | skips |
-|---|---|---|
-{raters}
-"""
+    return found

@@ -1,8 +1,7 @@
-"""Users, campaigns, comparisons, assignments and votes in one SQLite file.
+"""Transactions on the label database: one SQLite file, or a PostgreSQL database by its URL.
 
-Votes are only ever added: a vote that no longer counts is retired by a later row that supersedes
-it, and triggers in the database refuse anything else. What a response *means* (a, b) is kept apart
-from where it stood on the screen: the side belongs to the assignment, drawn when it is handed out.
+There is one writer at a time, on PostgreSQL too. A vote takes a few milliseconds of it, far more
+than people can cast, and what two raters do at once is then what they would do in turn.
 """
 
 import sqlite3
@@ -10,31 +9,21 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import (
-    DDL,
-    URL,
-    CheckConstraint,
-    Connection,
-    Engine,
-    ForeignKey,
-    Index,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    event,
-    inspect,
-    text,
-)
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DatabaseError, IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from rlhf.errors import RLHFError
 
-SCHEMA = 1
-"""Version of the tables below; a file of a higher one is refused."""
+SCHEMA = "0002"
+"""The newest migration; a database that went further is refused."""
+
+_LOCK = 7_255_043
+"""The advisory lock of PostgreSQL that stands for being the writer."""
 
 
 class StoreError(RLHFError):
@@ -49,159 +38,51 @@ class Conflict(RLHFError):  # noqa: N818 - 409 Conflict
     """The request contradicts what is already stored."""
 
 
-class Base(DeclarativeBase):
-    """The tables of the label database."""
-
-
-class MetaRow(Base):
-    """Facts about the file itself."""
-
-    __tablename__ = "meta"
-    key: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[str]
-
-
-class UserRow(Base):
-    """Somebody who may sign in."""
-
-    __tablename__ = "user"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    handle: Mapped[str] = mapped_column(unique=True)
-    """The name as it is compared, in lower case."""
-    role: Mapped[str] = mapped_column(CheckConstraint("role IN ('rater', 'admin')"))
-    password_hash: Mapped[str]
-    created_at: Mapped[str]
-
-
-class CampaignRow(Base):
-    """A set of comparisons, each to be judged by ``overlap`` raters."""
-
-    __tablename__ = "campaign"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    overlap: Mapped[int] = mapped_column(CheckConstraint("overlap >= 1"))
-    guidelines: Mapped[str] = mapped_column(Text)
-    num_comparisons: Mapped[int] = mapped_column(default=0)
-    num_complete: Mapped[int] = mapped_column(default=0)
-    created_at: Mapped[str]
-
-
-class ComparisonRow(Base):
-    """A comparison of a campaign; ``num_votes`` counts live votes other than skips."""
-
-    __tablename__ = "comparison"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
-    key: Mapped[str]
-    """The same for a comparison and its swap, so that neither is asked twice."""
-    record: Mapped[str] = mapped_column(Text)
-    """The :class:`rlhf.records.Comparison` as JSON, policies included."""
-    num_votes: Mapped[int] = mapped_column(default=0)
-    complete: Mapped[bool] = mapped_column(default=False)
-    __table_args__ = (
-        UniqueConstraint("campaign_id", "key"),
-        Index("comparison_to_do", "campaign_id", "id", sqlite_where=text("complete = 0")),
-    )
-
-
-class AssignmentRow(Base):
-    """A comparison handed to a rater, with the side on which response a was shown.
-
-    While it is open and not expired it holds one of the comparison's places.
-    """
-
-    __tablename__ = "assignment"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
-    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id"))
-    rater_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    a_side: Mapped[str] = mapped_column(CheckConstraint("a_side IN ('left', 'right')"))
-    shown_at: Mapped[str]
-    expires_at: Mapped[str]
-    open: Mapped[bool] = mapped_column(default=True)
-    __table_args__ = (
-        UniqueConstraint("comparison_id", "rater_id"),
-        Index("assignment_open", "rater_id", "campaign_id", "id", sqlite_where=text("open = 1")),
-    )
-
-
-class VoteRow(Base):
-    """An answer, or its withdrawal (outcome ``undone``)."""
-
-    __tablename__ = "vote"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"), index=True)
-    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
-    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id"))
-    rater_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    outcome: Mapped[str] = mapped_column(
-        CheckConstraint("outcome IN ('a', 'b', 'tie', 'both_bad', 'skip', 'undone')")
-    )
-    strength: Mapped[int | None] = mapped_column(CheckConstraint("strength BETWEEN 1 AND 3"))
-    reason: Mapped[str] = mapped_column(Text, default="")
-    shown_at: Mapped[str] = mapped_column(default="")
-    answered_at: Mapped[str]
-    key: Mapped[str]
-    """Made by the rater's program; the same key again is the same vote."""
-    supersedes: Mapped[int | None] = mapped_column(ForeignKey("vote.id"))
-    live: Mapped[bool]
-    __table_args__ = (
-        UniqueConstraint("rater_id", "key"),
-        Index(
-            "vote_one_live", "comparison_id", "rater_id", unique=True, sqlite_where=text("live = 1")
-        ),
-        Index("vote_of_rater", "rater_id", "campaign_id", "id", sqlite_where=text("live = 1")),
-    )
-
-
-_KEPT = (
-    "id assignment_id campaign_id comparison_id rater_id outcome strength reason shown_at "
-    "answered_at key supersedes"
-)
-_CHANGED = " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in _KEPT.split())
-
-for _trigger in (
-    "CREATE TRIGGER vote_is_never_deleted BEFORE DELETE ON vote "
-    "BEGIN SELECT RAISE(ABORT, 'votes are never deleted'); END",
-    f"CREATE TRIGGER vote_only_retires BEFORE UPDATE ON vote WHEN NEW.live > OLD.live OR {_CHANGED}"
-    " BEGIN SELECT RAISE(ABORT, 'votes are never changed'); END",
-):
-    event.listen(VoteRow.__table__, "after_create", DDL(_trigger))
-
 _REASONS = {
     "locked": "is locked by another program; close that one, or wait, and try again",
+    "lock timeout": "is locked by another program; close that one, or wait, and try again",
     "readonly": "cannot be written; check the permissions of the file and its folder",
     "unable to open": "cannot be opened; check that its folder exists and can be written",
-    "full": "cannot grow because the disk is full; free some space and try again",
-    "not a database": "is not a label database; name another file with --db",
+    "disk is full": "cannot grow because the disk is full; free some space and try again",
+    "not a database": "is not a label database; name another one with --db",
     "malformed": "is damaged; restore it from a backup",
+    "connection failed": "does not answer; check the address, and that PostgreSQL runs there",
+    "connection refused": "does not answer; check the address, and that PostgreSQL runs there",
+    "server closed the connection": "went away; try again when PostgreSQL is back",
+    "terminating connection": "went away; try again when PostgreSQL is back",
 }
 
 
 class Store:
-    """The label database, opened and checked; transactions on it.
+    """The label database, opened, checked and brought to the newest schema; transactions on it.
 
     Args:
-        path: The database file.
+        database: A SQLite file, or the address of a PostgreSQL database (``postgresql://…``).
         create: Make the file if it does not exist.
-        patience: Seconds to wait for another process that holds the write lock.
+        patience: Seconds to wait for another process that is writing.
 
     Raises:
-        StoreError: if the file is missing, locked, damaged, not ours, or of a newer schema.
+        StoreError: if it is missing, locked, damaged, not ours, or of a newer schema.
     """
 
-    def __init__(self, path: Path, *, create: bool = True, patience: float = 15.0) -> None:
-        self.path = path
-        # SQLite lets waiting writers poll; queueing them here is faster and fair.
+    def __init__(
+        self, database: Path | str, *, create: bool = True, patience: float = 15.0
+    ) -> None:
+        # Waiting writers poll a SQLite file; queueing them here is faster and fair.
         self._writing = threading.Lock()
-        if not create and not path.is_file():
-            raise StoreError(
-                f"{path}: no such label database; name it with --db, or make one with "
-                "`rlhf label add-user NAME --admin`"
-            )
-        _make_private(path)
-        self._engine = _engine(path, patience)
+        url = _url(database)
+        self.name = url.render_as_string(hide_password=True)
+        """What messages call it; without the password."""
+        if url.drivername == "sqlite":
+            path = Path(str(url.database))
+            self.name = str(path)
+            if not create and not path.is_file():
+                raise StoreError(
+                    f"{path}: no such label database; name it with --db, or make one with "
+                    "`rlhf label add-user NAME --admin`"
+                )
+            _make_private(path)
+        self._engine = _engine(url, patience)
         self._writer = self._engine.execution_options(write=True)
         try:
             self._prepare()
@@ -209,27 +90,34 @@ class Store:
             self.close()
             raise
 
+    @property
+    def kind(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self._engine.dialect.name
+
     def _prepare(self) -> None:
         with self.read() as session:
             tables = inspect(session.connection()).get_table_names()
-        if not tables:
-            with self.write() as session:
-                Base.metadata.create_all(session.connection())
-                session.merge(MetaRow(key="schema", value=str(SCHEMA)))
-            return
-        if "meta" not in tables:
-            raise StoreError(f"{self.path}: {_REASONS['not a database']}")
-        with self.read() as session:
-            version = int(session.get_one(MetaRow, "schema").value)
-        if version > SCHEMA:
+            newest = None
+            if "alembic_version" in tables:
+                newest = session.scalar(text("SELECT version_num FROM alembic_version"))
+            elif "meta" in tables:
+                newest = session.scalar(text("SELECT value FROM meta WHERE key = 'schema'"))
+            elif tables:
+                raise StoreError(f"{self.name}: {_REASONS['not a database']}")
+        if newest is not None and int(newest) > int(SCHEMA):
             raise StoreError(
-                f"{self.path}: was written by a newer version of this program (schema {version}, "
-                f"known is {SCHEMA}); upgrade rlhf, or name another file with --db"
+                f"{self.name}: was written by a newer version of this program (schema "
+                f"{int(newest)}, known is {int(SCHEMA)}); upgrade rlhf, or name another one with "
+                "--db"
             )
+        if newest != SCHEMA:
+            with self.write() as session:
+                migrate(session.connection())
 
     @contextmanager
     def write(self) -> Generator[Session]:
-        """One transaction that holds the write lock from its beginning; durable on exit."""
+        """One transaction that is the only one to write from its beginning; durable on exit."""
         with self._writing, self._session(self._writer) as session, session.begin():
             session.connection()  # takes the lock now, not at the first statement
             yield session
@@ -249,13 +137,44 @@ class Store:
             raise
         except (DatabaseError, sqlite3.DatabaseError) as error:
             for sign, reason in _REASONS.items():
-                if sign in str(error):
-                    raise StoreError(f"{self.path}: {reason}") from error
+                if sign in str(error).lower():
+                    raise StoreError(f"{self.name}: {reason}") from error
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the database."""
         self._engine.dispose()
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the schema to the newest version; the caller commits."""
+    from alembic import command  # it takes a while to import, and is rarely needed
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    if connection.dialect.name == "sqlite":
+        # renaming a table would otherwise rename it in the others' constraints
+        connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+    command.upgrade(config, "head")
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
+
+
+def _url(database: Path | str) -> URL:
+    if isinstance(database, Path) or "://" not in database:
+        return URL.create("sqlite", database=str(database))
+    try:
+        url = make_url(database)
+    except ArgumentError as error:
+        raise StoreError("--db: is no address of a database") from error
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise StoreError(
+            f"--db: {url.get_backend_name()} is not supported; name a file for SQLite, or "
+            "postgresql://USER:PASSWORD@HOST/NAME"
+        )
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _make_private(path: Path) -> None:
@@ -266,9 +185,10 @@ def _make_private(path: Path) -> None:
         raise StoreError(f"{path}: {_REASONS['unable to open']}") from error
 
 
-def _engine(path: Path, patience: float) -> Engine:
-    url = URL.create("sqlite", database=str(path))
+def _engine(url: URL, patience: float) -> Engine:
     # One connection per server thread (there are 40) and a few more, so that none waits for one.
+    if url.get_backend_name() == "postgresql":
+        return _postgresql(url, patience)
     engine = create_engine(
         url, pool_size=48, max_overflow=-1, connect_args={"isolation_level": None}
     )
@@ -286,5 +206,27 @@ def _engine(path: Path, patience: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _postgresql(url: URL, patience: float) -> Engine:
+    try:
+        # a server that came back is not met with connections to the one that went
+        options: dict[str, Any] = {"pool_size": 24, "max_overflow": 24, "pool_pre_ping": True}
+        engine = create_engine(
+            url, connect_args={"options": f"-c lock_timeout={int(patience * 1000)}"}, **options
+        )
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            "PostgreSQL needs one more package: pip install 'rlhf[postgresql]'"
+        ) from error
+
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("write"):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
     event.listen(engine, "begin", begin)
     return engine

@@ -1,8 +1,9 @@
 """Tiny models on disk, made once per test session; no network, ever."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -64,6 +65,17 @@ def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Any]:
+    """A PostgreSQL server, :class:`tests.postgresql.Server`."""
+    from tests import postgresql
+
+    if postgresql.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgresql.server() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

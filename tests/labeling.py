@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from labeling_ui.accounts import Accounts
 from labeling_ui.app import create_app
 from labeling_ui.store import Store
+from labeling_ui.tasks import Task
 from rlhf.records import Comparison, Message, Prompt, Response
 
 SECRET = "a secret of the tests"
@@ -38,6 +39,11 @@ def comparison(number: int) -> Comparison:
 def comparisons(count: int) -> list[Comparison]:
     """As many different ones."""
     return [comparison(number) for number in range(count)]
+
+
+def tasks(count: int) -> list[Task]:
+    """The same as tasks."""
+    return [Task.of(one) for one in comparisons(count)]
 
 
 def cheap_accounts(store: Store, **options) -> Accounts:

@@ -1,4 +1,4 @@
-"""The admin page: how far each campaign is, what its votes say, and the comparisons themselves.
+"""The admin page: how far each campaign is, what its votes say, and the tasks themselves.
 
 What is on it depends on the address alone, so that it can be bookmarked and survives a restart.
 """
@@ -37,7 +37,7 @@ class Asked:
     show: Show = "all"
     rater: str = ""
     part: int = 1
-    """Which ten comparisons; ``page`` in an address is Gradio's."""
+    """Which ten tasks; ``page`` in an address is Gradio's."""
     sort: str = "votes"
 
     @classmethod
@@ -70,15 +70,15 @@ def overview_html(campaigns: list[Glance], asked: Asked) -> str:
 
 
 def _line(campaign: Glance, asked: Asked) -> str:
-    wanted = campaign.comparisons * campaign.overlap
+    wanted = campaign.tasks * campaign.overlap
     share = min(1.0, campaign.votes / wanted) if wanted else 0.0
     current = ' aria-current="true"' if campaign.name == asked.campaign else ""
     name, path = escape(campaign.name), quote(campaign.name, safe="")
     figures = (
-        ("Comparisons", campaign.comparisons),
+        ("Tasks", campaign.tasks),
         ("Complete", campaign.complete),
         ("Overlap", campaign.overlap),
-        ("Votes", campaign.votes),
+        ("Answers", campaign.votes),
         ("Skips", campaign.skips),
         ("Raters", campaign.raters),
     )
@@ -87,7 +87,7 @@ def _line(campaign: Glance, asked: Asked) -> str:
         f'<article{current}><div class="rl-head">'
         f'<h2><a href="{Asked(campaign=campaign.name).link()}">{name}</a></h2>'
         f'<a class="rl-side" href="/api/campaigns/{path}/export" download>Export</a></div>'
-        f'<div class="rl-progress" role="progressbar" aria-label="Votes" aria-valuemin="0" '
+        f'<div class="rl-progress" role="progressbar" aria-label="Answers" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{share * 100:.0f}">'
         f'<i style="width:{share:.1%}"></i></div><dl class="rl-facts">{facts}</dl></article>'
     )
@@ -110,10 +110,10 @@ def _browser_html(store: Store, asked: Asked) -> str:
     found = cases(store, asked.campaign, Wanted(asked.show, asked.rater, asked.part))
     chips = _chips(
         [
-            (text, asked.link("#comparisons", show=show, part=1), show == asked.show)
+            (text, asked.link("#tasks", show=show, part=1), show == asked.show)
             for show, text in _SHOWN.items()
         ],
-        "Which comparisons",
+        "Which tasks",
     )
     kept = "".join(
         f'<input type="hidden" name="{key}" value="{escape(str(value))}">'
@@ -128,12 +128,12 @@ def _browser_html(store: Store, asked: Asked) -> str:
     pages = [("Previous", -1)] if asked.part > 1 else []
     pages += [("Next", 1)] if asked.part * PER_PAGE < found.total else []
     links = "".join(
-        f'<a class="rl-side" href="{asked.link("#comparisons", part=asked.part + step)}">{text}</a>'
+        f'<a class="rl-side" href="{asked.link("#tasks", part=asked.part + step)}">{text}</a>'
         for text, step in pages
     )
-    paging = f'<nav class="rl-filters" aria-label="Pages of comparisons">{links}</nav>'
+    paging = f'<nav class="rl-filters" aria-label="Pages of tasks">{links}</nav>'
     return (
-        f'<h2 class="rl-part" id="comparisons">Comparisons</h2>'
+        f'<h2 class="rl-part" id="tasks">Tasks</h2>'
         f'<div class="rl-tools">{chips}{form}</div>{cases_html(found, asked.part, paging)}'
     )
 
@@ -163,7 +163,7 @@ class Admin:
         return _page(top), _page(f'<h2 class="rl-part">{escape(asked.campaign)}</h2>{body}')
 
     def browse(self, request: gr.Request) -> str:
-        """The comparisons that are asked for."""
+        """The tasks that are asked for."""
         asked, campaigns = self._asked(request)
         if asked.campaign not in {campaign.name for campaign in campaigns}:
             return ""

@@ -33,14 +33,26 @@ SORTS: "dict[str, tuple[str, Callable[[RaterQuality], float]]]" = {
 
 def figures_html(figures: Figures, sort: str, sort_links: str) -> str:
     """Every figure of one campaign; ``sort_links`` lead to the other orders of the raters."""
-    if not figures.votes:
+    if not figures.answers:
         return '<p class="rl-wait">No votes yet.</p>'
+    timeline = _timeline(figures.timeline)
+    when = (
+        f'<p class="rl-hint">As of {figures.at:%H:%M:%S} UTC, {figures.answers:,} answers. In '
+        "brackets and drawn as bars: 95 % intervals.</p>"
+    )
+    if not figures.raters:
+        hint = "Agreement and raters' quality are worked out where an answer is a choice."
+        return f'<div class="rl-figures">{timeline}</div><p class="rl-hint">{hint}</p>{when}'
+    left_out = (
+        f'<p class="rl-notice">{figures.active:,} votes on tasks that active selection chose are '
+        "left out of agreement and leaderboard: they are not like the rest.</p>"
+        if figures.active
+        else ""
+    )
+    board = "" if figures.kind == "thumbs" else _board(figures.board)
     return (
-        '<div class="rl-figures">'
-        f"{_timeline(figures.timeline)}{_agreement(figures.agreement)}</div>"
-        f"{_board(figures.board)}{_raters(figures.raters, sort, sort_links)}"
-        f'<p class="rl-hint">As of {figures.at:%H:%M:%S} UTC, {figures.votes:,} votes. In brackets '
-        "and drawn as bars: 95 % intervals.</p>"
+        f'{left_out}<div class="rl-figures">{timeline}{_agreement(figures.agreement)}</div>'
+        f"{board}{_raters(figures, sort, sort_links)}{when}"
     )
 
 
@@ -108,7 +120,7 @@ def _agreement(agreement: "Agreement") -> str:
         (name, DASH, "")
         if estimate is None
         else (
-            f"{name} <small>{estimate.n:,} comparisons</small>",
+            f"{name} <small>{estimate.n:,} tasks</small>",
             told(estimate),
             interval(_plain(estimate), 0.0),
         )
@@ -121,7 +133,7 @@ def _agreement(agreement: "Agreement") -> str:
     ]
     more = (
         f"<details><summary>Cohen's kappa of pairs of raters</summary>"
-        f"{_table(('', 'Kappa', 'Comparisons'), pairs, 'Pairs of raters')}</details>"
+        f"{_table(('', 'Kappa', 'Tasks'), pairs, 'Pairs of raters')}</details>"
         if pairs
         else ""
     )
@@ -211,13 +223,14 @@ def _short(names: Sequence[str]) -> list[str]:
     return [n if len(n) <= _LONGEST_NAME else "…" + n[1 - _LONGEST_NAME :] for n in kept]
 
 
-def _raters(raters: "Sequence[RaterQuality]", sort: str, sort_links: str) -> str:
+def _raters(figures: Figures, sort: str, sort_links: str) -> str:
+    raters, sided = figures.raters, figures.kind != "thumbs"
     first = sorted(raters, key=SORTS[sort][1])[:MOST_RATERS]
     heads = (
         "Rater", "Votes", "Skips", "With majority", "Left", "Seconds", "Too fast", "Gold",
         "Accuracy",
     )  # fmt: skip
-    table = _table(heads, [_rater(quality) for quality in first], "Raters")
+    table = _table(heads, [_rater(quality, sided) for quality in first], "Raters")
     shown = "" if len(raters) <= MOST_RATERS else f"The first {MOST_RATERS} of {len(raters):,}. "
     hint = (
         f"{shown}With majority: votes that are what most of the others said. Left: share of the "
@@ -227,9 +240,9 @@ def _raters(raters: "Sequence[RaterQuality]", sort: str, sort_links: str) -> str
     return _card("Raters", f'{sort_links}{table}<p class="rl-hint">{hint}</p>')
 
 
-def _rater(quality: "RaterQuality") -> Sequence[str]:
-    left, fast = quality.left, quality.too_fast
-    sided = left is not None and (
+def _rater(quality: "RaterQuality", sided: bool) -> Sequence[str]:
+    left, fast = quality.left if sided else None, quality.too_fast
+    leaning = left is not None and (
         abs(left.value - 0.5) > _FAR_FROM_HALF and not left.low <= 0.5 <= left.high
     )
     hasty = fast is not None and fast > _TOO_OFTEN_FAST
@@ -238,7 +251,7 @@ def _rater(quality: "RaterQuality") -> Sequence[str]:
         f"{quality.votes:,}",
         percent(quality.skip_share, 0),
         DASH if quality.with_majority is None else shares_range(quality.with_majority),
-        DASH if left is None else _marked(shares_range(left), sided, "votes mostly for one side"),
+        DASH if left is None else _marked(shares_range(left), leaning, "votes mostly for one side"),
         DASH if quality.median_seconds is None else number(quality.median_seconds),
         DASH if fast is None else _marked(percent(fast, 0), hasty, "often too fast to have read"),
         DASH if quality.gold is None else shares_range(quality.gold),

@@ -153,8 +153,8 @@ function paintTexts() {
     turn.append(who, text);
     return turn;
   }));
-  for (const side of ["left", "right"]) {
-    write(find(`[data-text=${side}]`), item.html[side], item[side]);
+  for (const [place, side] of ["left", "right"].entries()) {
+    write(find(`[data-text=${side}]`), item.html.responses[place], item.responses[place]);
   }
 }
 

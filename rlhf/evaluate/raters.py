@@ -46,19 +46,26 @@ class RaterQuality:
 
 
 def rater_qualities(
-    votes: Sequence[Vote], gold: Mapping[str, Outcome] | None = None
+    votes: Sequence[Vote], checks: Sequence[tuple[Vote, Outcome]] = ()
 ) -> tuple[RaterQuality, ...]:
-    """Every rater of ``votes``, the busiest first; ``gold`` has right outcomes by comparison."""
+    """Every rater of ``votes``, the busiest first.
+
+    ``checks`` are further votes, on comparisons whose right outcome is known, with that outcome.
+    """
     by_rater: defaultdict[str, list[Vote]] = defaultdict(list)
     outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for vote in votes:
         by_rater[vote.rater].append(vote)
         if vote.outcome != "skip":
             outcomes[vote.comparison][vote.outcome] += 1
+    known: defaultdict[str, list[bool]] = defaultdict(list)
+    for vote, right in checks:
+        if vote.outcome != "skip":
+            known[vote.rater].append(vote.outcome == right)
     several = [vote for vote in votes if outcomes[vote.comparison].total() > 1]
     accuracy = dawid_skene(several).accuracy
     found = [
-        _quality(rater, given, outcomes, gold or {}, accuracy.get(rater))
+        _quality(rater, given, outcomes, known[rater], accuracy.get(rater))
         for rater, given in by_rater.items()
     ]
     return tuple(sorted(found, key=lambda quality: (-quality.votes, quality.rater)))
@@ -68,7 +75,7 @@ def _quality(
     rater: str,
     given: Sequence[Vote],
     outcomes: Mapping[str, Counter[str]],
-    gold: Mapping[str, Outcome],
+    known: Sequence[bool],
     accuracy: float | None,
 ) -> RaterQuality:
     votes = [vote for vote in given if vote.outcome != "skip"]
@@ -79,7 +86,6 @@ def _quality(
     ]
     left = [(v.outcome == "a") == (v.a_side == "left") for v in votes if v.outcome in ("a", "b")]
     seconds = [spent for vote in given if (spent := _seconds(vote)) is not None]
-    known = [vote.outcome == gold[vote.comparison] for vote in votes if vote.comparison in gold]
     return RaterQuality(
         rater=rater,
         votes=len(votes),

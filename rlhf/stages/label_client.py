@@ -52,11 +52,12 @@ class LabelClient:
         """Ask for ``overlap`` votes on each comparison; what is there already is not doubled."""
         for start in range(0, len(comparisons), _UPLOAD):
             part = [to_json(c) for c in comparisons[start : start + _UPLOAD]]
-            body = {"name": name, "overlap": overlap, "guidelines": guidelines}
+            settings = {"overlap": overlap}
+            body = {"name": name, "settings": settings, "guidelines": guidelines}
             self._call("POST", "/api/campaigns", {**body, "comparisons": part})
 
     def next_item(self, campaign: str) -> dict[str, Any] | None:
-        """What is to be judged now: messages, left, right and the assignment; None at the end."""
+        """What is to be judged now: messages, responses and the assignment; None at the end."""
         return self._call("GET", f"{_path(campaign)}/next")["item"]
 
     def vote(self, campaign: str, assignment: int, choice: str) -> dict[str, Any] | None:

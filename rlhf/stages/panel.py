@@ -96,11 +96,11 @@ def _vote(ask: Ask, raters: Sequence[tuple[Rater, LabelClient]]) -> None:
 def _choice(rater: Rater, item: dict[str, Any], of_prompt: dict[str, list[Comparison]]) -> str:
     """What a rater who sees ``item`` presses."""
     prompt = Prompt(tuple(Message(**message) for message in item["messages"]))
-    shown = {item["left"], item["right"]}
+    shown = set(item["responses"])
     [comparison] = [
         c for c in of_prompt[prompt.id] if {c.response_a.text, c.response_b.text} == shown
     ]
-    a_side: Side = "left" if item["left"] == comparison.response_a.text else "right"
+    a_side: Side = "left" if item["responses"][0] == comparison.response_a.text else "right"
     return _on_screen(rater.vote(comparison, a_side).outcome, a_side)
 
 

@@ -8,8 +8,9 @@ from playwright.sync_api import expect
 
 from labeling_ui.ballot import Answer
 from labeling_ui.campaigns import Campaigns
-from labeling_ui.results import export
+from labeling_ui.export import export
 from labeling_ui.store import Store
+from labeling_ui.tasks import Settings, Task
 from rlhf.evaluate.agreement import agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.records import Comparison, Prompt, Response, to_json
@@ -23,7 +24,7 @@ def fill(store):
     """A campaign that twelve simulated raters judged, three to a comparison, over two days."""
     draw = random.Random(3)
     now = [datetime(2026, 5, 4, 8, 0, tzinfo=UTC)]
-    campaigns = Campaigns(store, clock=lambda: now[0], draw=lambda: draw.choice(["left", "right"]))
+    campaigns = Campaigns(store, clock=lambda: now[0], draw=lambda _: draw.choice(["01", "10"]))
     names = list(POLICIES)
     asked = {}
     for number in range(48):
@@ -34,7 +35,8 @@ def fill(store):
             Response(f"**No idea** about {number}." + " Sorry!" * draw.randrange(4), b),
         )
         asked[item.response_a.text] = asked[item.response_b.text] = item
-    campaigns.add("parcels", list({c.id: c for c in asked.values()}.values()), overlap=3)
+    work = [Task.of(item) for item in {c.id: c for c in asked.values()}.values()]
+    campaigns.add("parcels", work, settings=Settings(overlap=3))
     accounts = cheap_accounts(store)
     for number in range(12):
         rater = accounts.add(f"rater-{number:02}", PASSWORD, "rater").id
@@ -43,7 +45,7 @@ def fill(store):
             item = campaigns.next("parcels", rater).item
             if item is None:
                 break
-            left, right = (_policy(asked[text], text) for text in (item.left, item.right))
+            left, right = (_policy(asked[text], text) for text in item.responses)
             share = 1 / (1 + math.exp(POLICIES[right] - POLICIES[left]))
             choice = "left" if draw.random() < share else "right"
             luck = draw.random()
@@ -127,7 +129,7 @@ def test_the_admin_reads_the_figures_that_the_votes_give(url, enter, result):
     )
 
 
-def test_the_admin_looks_through_the_comparisons(url, enter, result):
+def test_the_admin_looks_through_the_tasks(url, enter, result):
     tab = enter(url, "admin", "admin")
     cases = tab.locator(".rl-case")
     expect(cases).to_have_count(10)
@@ -204,13 +206,13 @@ def test_a_campaign_made_later_shows_by_itself_and_opens_by_its_name(url, enter)
     expect(tab.locator(".rl-heat")).to_be_visible(timeout=30_000)
     with client(url, "admin") as admin:
         item = Comparison(Prompt.from_text("new?"), Response("x", "p"), Response("y", "q"))
-        body = {"name": "later - more", "overlap": 1, "comparisons": [to_json(item)]}
+        body = {"name": "later - more", "comparisons": [to_json(item)]}
         assert admin.post("/api/campaigns", json=body).status_code == 200
     link = tab.get_by_role("link", name="later - more")
     expect(link).to_be_visible(timeout=15_000)
     link.click()
     expect(tab.get_by_text("No votes yet.")).to_be_visible(timeout=15_000)
-    expect(tab.get_by_text("No comparison is like that.")).to_be_visible()
+    expect(tab.get_by_text("No task is like that.")).to_be_visible()
     with tab.expect_download() as download:
         tab.locator(".rl-campaigns article", has_text="later").get_by_text("Export").click()
     assert download.value.suggested_filename == "later - more.json"

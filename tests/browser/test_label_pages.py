@@ -116,7 +116,11 @@ def test_a_prompt_sent_before_the_menus_are_there_goes_to_the_policies_they_woul
 
 def test_an_admin_sees_how_far_a_campaign_is_and_exports_it(url, enter):
     with client(url, "admin") as admin, client(url, "ann") as ann:
-        body = {"name": "parcels", "overlap": 2, "comparisons": list(map(to_json, comparisons(2)))}
+        body = {
+            "name": "parcels",
+            "settings": {"overlap": 2},
+            "comparisons": list(map(to_json, comparisons(2))),
+        }
         admin.post("/api/campaigns", json=body)
         item = ann.get("/api/campaigns/parcels/next").json()["item"]
         vote = {"assignment": item["assignment"], "choice": "left", "key": "key-0001"}

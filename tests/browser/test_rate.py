@@ -20,7 +20,7 @@ def campaign(url, request):
 
     def make(records, overlap=1, **extra):
         with client(url, "admin") as admin:
-            body = {"name": name, "overlap": overlap, **extra}
+            body = {"name": name, "settings": {"overlap": overlap}, **extra}
             body["comparisons"] = [to_json(record) for record in records]
             assert admin.post("/api/campaigns", json=body).status_code == 200
         return name

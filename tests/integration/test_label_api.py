@@ -17,7 +17,7 @@ from labeling_ui.campaigns import Campaigns
 from labeling_ui.store import Store
 from rlhf.errors import ConfigError
 from rlhf.records import Comparison, Preference, Vote, from_json, to_json
-from tests.labeling import PASSWORD, cheap_accounts, client, comparison, comparisons, running
+from tests.labeling import PASSWORD, cheap_accounts, client, comparison, comparisons, running, tasks
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,11 @@ def ann(url):
 def campaign(admin, request):
     """A fresh campaign of three comparisons, and its path."""
     name = "c" + str(abs(hash(request.node.name)) % 10**9)
-    body = {"name": name, "overlap": 2, "comparisons": [to_json(c) for c in comparisons(3)]}
+    body = {
+        "name": name,
+        "settings": {"overlap": 2},
+        "comparisons": [to_json(c) for c in comparisons(3)],
+    }
     answer = admin.post("/api/campaigns", json=body)
     assert answer.json() == {"name": name, "added": 3, "duplicates": 0}
     return f"/api/campaigns/{name}"
@@ -140,7 +144,7 @@ def test_the_next_item_comes_with_the_vote_and_replays_are_harmless(ann, campaig
     first = ann.get(campaign + "/next").json()
     assert first["progress"] == {"done": 0, "total": 3}
     item = first["item"]
-    assert set(item) == {"assignment", "messages", "left", "right"}
+    assert set(item) == {"assignment", "messages", "responses"}
     assert item["messages"][1] == {"role": "assistant", "content": "Which street?"}
     replies = [ann.post(campaign + "/votes", json=answer_to(item)) for _ in range(2)]
     assert replies[0].json() == replies[1].json()
@@ -150,14 +154,14 @@ def test_the_next_item_comes_with_the_vote_and_replays_are_harmless(ann, campaig
     clash = ann.post(campaign + "/votes", json=answer_to(item, "tie", "key-another"))
     assert clash.status_code == 409
     undone = ann.post(campaign + "/undo").json()
-    assert undone == {"item": item, "progress": {"done": 0, "total": 3}}
+    assert undone == {"item": item, "progress": {"done": 0, "total": 3}, "notice": ""}
     assert ann.post(campaign + "/undo").status_code == 409
 
 
 def test_calling_again_with_the_same_name_adds_more(admin, campaign):
     name = campaign.rsplit("/", 1)[1]
     more = [to_json(comparison(number)) for number in (2, 3)]
-    body = {"name": name, "overlap": 2, "comparisons": more}
+    body = {"name": name, "settings": {"overlap": 2}, "comparisons": more}
     assert admin.post("/api/campaigns", json=body).json() == {
         "name": name,
         "added": 1,
@@ -167,7 +171,11 @@ def test_calling_again_with_the_same_name_adds_more(admin, campaign):
 
 def test_a_bad_comparison_is_named_and_nothing_is_added(admin, ann):
     good = to_json(comparison(0))
-    body = {"name": "never", "overlap": 1, "comparisons": [good, {**good, "prompt": 7}]}
+    body = {
+        "name": "never",
+        "settings": {"overlap": 1},
+        "comparisons": [good, {**good, "prompt": 7}],
+    }
     answer = admin.post("/api/campaigns", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("comparisons[1]: ")
@@ -200,7 +208,8 @@ def test_status_and_export_are_what_was_voted(url, admin, campaign):
                 item = session.get(campaign + "/next").json()["item"]
                 body = answer_to(item, choice, f"{name}-{campaign[-9:]}-{number}".replace("/", "-"))
                 assert session.post(campaign + "/votes", json=body).status_code == 200
-                texts[name, item["messages"][0]["content"]] = item.get(choice, choice)
+                sides = dict(zip(("left", "right"), item["responses"], strict=True))
+                texts[name, item["messages"][0]["content"]] = sides.get(choice, choice)
     status = admin.get(campaign + "/status").json()
     assert {key: status[key] for key in ("comparisons", "votes", "complete", "skips")} == {
         "comparisons": 3,
@@ -250,7 +259,7 @@ def test_nothing_that_a_rater_receives_names_a_policy_or_a_side(url, campaign):
 
 def test_model_text_arrives_rendered_and_exact(ann, campaign):
     item = ann.get(campaign + "/next?html=true").json()["item"]
-    sides = {item["left"]: item["html"]["left"], item["right"]: item["html"]["right"]}
+    sides = dict(zip(item["responses"], item["html"]["responses"], strict=True))
     assert "<p>Parcel 0 arrives on <strong>Monday</strong>.</p>\n" in sides.values()
     assert "Parcel 0 arrives on **Monday**." in sides
 
@@ -276,7 +285,11 @@ def test_every_answer_forbids_loading_from_elsewhere(url):
 
 
 def test_raters_at_the_same_time_fill_exactly_the_places_there_are(url, admin):
-    body = {"name": "race", "overlap": 3, "comparisons": [to_json(c) for c in comparisons(20)]}
+    body = {
+        "name": "race",
+        "settings": {"overlap": 3},
+        "comparisons": [to_json(c) for c in comparisons(20)],
+    }
     admin.post("/api/campaigns", json=body)
     for number in range(6):
         rater = {"name": f"racer {number}", "password": PASSWORD, "role": "rater"}
@@ -347,7 +360,7 @@ def test_from_import_to_export_on_the_command_line(folder, monkeypatch, capsys):
     assert run("status") == 0
     said = capsys.readouterr()
     assert "admin ann added to label.db" in said.out
-    assert "one: 3 comparisons added, 0 known already" in said.out
+    assert "one: 3 tasks added, 0 known already" in said.out
     assert "one: 0 of 3 comparisons complete (overlap 2), 0 votes" in said.out
     assert said.err == ""
     assert run("export", "one", "out") == 1
@@ -360,7 +373,7 @@ def test_what_the_command_line_exports_is_a_dataset(folder, monkeypatch, capsys)
     store = Store(folder / "label.db")
     ann = cheap_accounts(store).add("ann", PASSWORD, "rater").id
     campaigns = Campaigns(store)
-    campaigns.add("one", comparisons(2))
+    campaigns.add("one", tasks(2))
     choices: list[tuple[str, Choice]] = [("1", "left"), ("2", "tie")]
     for key, choice in choices:
         item = campaigns.next("one", ann).item
@@ -390,10 +403,10 @@ def test_what_the_command_line_exports_is_a_dataset(folder, monkeypatch, capsys)
     ("content", "said"),
     [
         (None, r"c\.jsonl: cannot be read \(No such file or directory\)"),
-        ("", r"c\.jsonl: holds no comparison"),
-        ("\n\n{bad\n", r"c\.jsonl:3: not a comparison"),
-        ('{"prompt": {"messages": []}}\n', r"c\.jsonl:1: not a comparison .*response_a"),
-        ("[1]\n", r"c\.jsonl:1: not a comparison"),
+        ("", r"c\.jsonl: holds no task"),
+        ("\n\n{bad\n", r"c\.jsonl:3: no comparison or task"),
+        ('{"prompt": {"messages": []}}\n', r"c\.jsonl:1: no comparison or task .*response_a"),
+        ("[1]\n", r"c\.jsonl:1: no comparison or task"),
         (b"\xff\xfe", r"c\.jsonl: is not UTF-8"),
     ],
 )

@@ -79,7 +79,7 @@ def vote(database: Path) -> None:
         for name in ("ann", "bob"):
             rater = cheap_accounts(store).add(name, PASSWORD, "rater").id
             while (item := campaigns.next("parcels", rater).item) is not None:
-                choice = "left" if len(item.left) > len(item.right) else "right"
+                choice = "left" if len(item.responses[0]) > len(item.responses[1]) else "right"
                 key = f"{name}-{item.assignment}"
                 campaigns.submit("parcels", rater, Answer(item.assignment, choice, key))
 

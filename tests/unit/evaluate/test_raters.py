@@ -84,12 +84,15 @@ def test_time_on_task_is_from_shown_to_answered():
     assert quality_of(votes_of([{"ann": "a"}]), "ann").too_fast is None
 
 
-def test_gold_counts_what_is_known():
-    rows = [{"ann": "a"}, {"ann": "b"}, {"ann": "a"}, {"ann": "skip"}]
-    gold = quality_of(votes_of(rows), "ann", gold={"c0": "a", "c1": "a", "c3": "b"}).gold
-    assert gold is not None
-    assert (gold.value, gold.n) == (0.5, 2)
-    assert quality_of(votes_of(rows), "ann").gold is None
+def test_gold_counts_the_checks_and_nothing_else_does():
+    work = votes_of([{"ann": "a", "bob": "a"}])
+    right: list[Outcome] = ["a", "a", "b", "b"]
+    checks = votes_of([{"ann": "a"}, {"ann": "b"}, {"ann": "skip"}, {"ann": "b"}])
+    [ann, bob] = rater_qualities(work, list(zip(checks, right, strict=True)))
+    assert ann.gold is not None
+    assert (ann.gold.value, ann.gold.n) == (pytest.approx(2 / 3), 3)
+    assert (ann.votes, ann.skips) == (1, 0)
+    assert bob.gold is None
 
 
 def test_dawid_and_skene_by_hand_where_two_of_three_say_one_thing():

@@ -5,7 +5,10 @@ import pytest
 from labeling_ui.store import Store
 
 
-@pytest.fixture
-def store(tmp_path):
-    with closing(Store(tmp_path / "label.db")) as opened:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def store(request, tmp_path):
+    where = tmp_path / "label.db"
+    if request.param == "postgresql":
+        where = request.getfixturevalue("postgresql").fresh()
+    with closing(Store(where)) as opened:
         yield opened

@@ -4,7 +4,8 @@ import stat
 import pytest
 
 from labeling_ui.accounts import Accounts, Throttle, Throttled, session_secret
-from labeling_ui.store import Conflict, UserRow
+from labeling_ui.store import Conflict
+from labeling_ui.tables import UserRow
 from rlhf.errors import ConfigError, DataError
 from tests.labeling import CHEAP, PASSWORD, cheap_accounts
 

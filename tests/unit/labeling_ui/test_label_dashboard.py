@@ -18,17 +18,18 @@ from labeling_ui.api import COOKIE
 from labeling_ui.ballot import Answer
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.dashboard import Dashboard, figures_of, timeline_of
-from labeling_ui.judged import SHOWS, Wanted, cases, glances, judged
+from labeling_ui.export import export
+from labeling_ui.judged import SHOWS, Judged, Wanted, cases, glances, judged
 from labeling_ui.pages.admin import Admin, Asked, overview_html
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
-from labeling_ui.results import export
 from labeling_ui.store import NotFound, Store
+from labeling_ui.tasks import Settings, Task
 from rlhf.evaluate.agreement import OUTCOMES, agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.evaluate.raters import rater_qualities
 from rlhf.records import Comparison, Prompt, Response, Vote
-from tests.labeling import PASSWORD, cheap_accounts, comparisons
+from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 MORNING = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
 
@@ -37,6 +38,10 @@ CHOICES = {
     "bob": ["left", "right", "skip", "tie"],
     "cy": ["left", "both_bad", "skip", "right"],
 }
+
+
+def _in_order(count):
+    return "0123"[:count]
 
 
 @dataclass
@@ -49,18 +54,18 @@ class Room:
 
     def __post_init__(self):
         self.accounts = cheap_accounts(self.store)
-        self.campaigns = Campaigns(self.store, clock=lambda: self.now, draw=lambda: "left")
-        self.campaigns.add("one", comparisons(4), overlap=3)
+        self.campaigns = Campaigns(self.store, clock=lambda: self.now, draw=_in_order)
+        self.campaigns.add("one", tasks(4), settings=Settings(overlap=3))
 
-    def answer(self, name, choice, **more):
+    def answer(self, name, choice, campaign="one", **more):
         if name not in self.raters:
             self.raters[name] = self.accounts.add(name, PASSWORD, "rater").id
-        item = self.campaigns.next("one", self.raters[name]).item
+        item = self.campaigns.next(campaign, self.raters[name]).item
         assert item is not None
         self.now += timedelta(minutes=1)
         key = f"{name}-{item.assignment}-{self.now:%H%M%S}"
         self.campaigns.submit(
-            "one", self.raters[name], Answer(item.assignment, choice, key, **more)
+            campaign, self.raters[name], Answer(item.assignment, choice, key, **more)
         )
 
     def fill(self):
@@ -92,17 +97,17 @@ def test_every_figure_is_that_of_the_pure_functions_on_the_exported_votes(full):
     assert found.agreement == agreement(result.votes)
     assert found.raters == rater_qualities(result.votes)
     assert found.board == leaderboard(result.comparisons, result.votes)
-    assert found.votes == result.status.votes == 10
+    assert found.answers == result.status.votes == 10
     assert found.agreement.percent is not None
     assert found.agreement.percent.value == result.status.agreement
 
 
 def test_what_was_undone_is_not_counted(full):
     full.campaigns.undo("one", full.raters["cy"])
-    given, votes = judged(full.store, "one")
-    assert len(given) == 4
-    assert [vote.outcome for vote in votes if vote.rater == "cy"] == ["a", "both_bad", "skip"]
-    assert figures_at_once(Dashboard(full.store)).votes == 9
+    found = judged(full.store, "one")
+    assert len(found.comparisons) == 4
+    assert [vote.outcome for vote in found.votes if vote.rater == "cy"] == ["a", "both_bad", "skip"]
+    assert figures_at_once(Dashboard(full.store)).answers == 9
 
 
 def test_figures_are_worked_out_once_until_something_is_voted(room):
@@ -114,15 +119,15 @@ def test_figures_are_worked_out_once_until_something_is_voted(room):
     deadline = time.monotonic() + 30
     while board.figures("one") is first and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert figures_at_once(board).votes == 2
+    assert figures_at_once(board).answers == 2
 
 
 def test_figures_take_a_twentieth_of_the_time_at_most(room, monkeypatch):
     now = [0.0]
 
-    def slow(given, votes):
+    def slow(found):
         now[0] += 10.0
-        return figures_of(given, votes)
+        return figures_of(found)
 
     monkeypatch.setattr(dashboard, "figures_of", slow)
     board = Dashboard(room.store, clock=lambda: now[0])
@@ -135,22 +140,22 @@ def test_figures_take_a_twentieth_of_the_time_at_most(room, monkeypatch):
     deadline = time.monotonic() + 30
     while board.figures("one") is first and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert figures_at_once(board).votes == 2
+    assert figures_at_once(board).answers == 2
 
 
 def test_a_reader_does_not_wait_for_long_figures(room, monkeypatch):
     go_on = threading.Event()
 
-    def slow(given, votes):
+    def slow(found):
         assert go_on.wait(30)
-        return figures_of(given, votes)
+        return figures_of(found)
 
     monkeypatch.setattr(dashboard, "figures_of", slow)
     board = Dashboard(room.store)
     room.answer("ann", "left")
     assert board.figures("one", patience=0.01) is None
     go_on.set()
-    assert figures_at_once(board).votes == 1
+    assert figures_at_once(board).answers == 1
 
 
 def test_what_goes_wrong_is_told_to_who_looks_and_tried_again(room, monkeypatch):
@@ -160,20 +165,17 @@ def test_what_goes_wrong_is_told_to_who_looks_and_tried_again(room, monkeypatch)
         patch.setattr(dashboard, "figures_of", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             board.figures("one", patience=30)
-    assert figures_at_once(board).votes == 1
+    assert figures_at_once(board).answers == 1
     with pytest.raises(NotFound, match="no campaign 'two'"):
         board.figures("two")
 
 
 def at(*minutes):
-    return [
-        Vote("c", f"r{i}", "a", "left", answered_at=(MORNING + timedelta(minutes=m)).isoformat())
-        for i, m in enumerate(minutes)
-    ]
+    return [(MORNING + timedelta(minutes=m)).isoformat() for m in minutes]
 
 
 def test_votes_are_counted_hour_by_hour_with_the_empty_hours():
-    found = timeline_of([*at(0, 29, 30, 200), Vote("c", "x", "a", "left")])
+    found = timeline_of(at(200, 0, 29, 30))
     assert found.counts == (2, 1, 0, 1)  # 9:30 and 9:59, 10:00, none, 12:50
     assert [start.hour for start in found.starts] == [9, 10, 11, 12]
     assert timeline_of([]).counts == ()
@@ -194,10 +196,10 @@ def test_no_vote_is_lost_over_time(minutes):
 
 
 def test_a_campaign_at_a_glance(full):
-    Campaigns(full.store).add("two", comparisons(2))
+    Campaigns(full.store).add("two", tasks(2))
     two, one = glances(full.store)
-    assert (two.name, two.comparisons, two.votes, two.raters) == ("two", 2, 0, 0)
-    assert (one.comparisons, one.complete, one.overlap) == (4, 3, 3)
+    assert (two.name, two.tasks, two.votes, two.raters) == ("two", 2, 0, 0)
+    assert (one.tasks, one.complete, one.overlap) == (4, 3, 3)
     assert (one.votes, one.skips, one.raters) == (10, 2, 3)
     shown = overview_html([two, one], Asked(campaign="one"))
     assert shown.count("aria-current") == 1
@@ -205,7 +207,7 @@ def test_a_campaign_at_a_glance(full):
 
 
 def prompts(found):
-    return [case.comparison.prompt.messages[0].content[-2] for case in found.cases]
+    return [case.task.prompt.messages[0].content[-2] for case in found.cases]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def prompts(found):
         (Wanted(page=2), ""),
     ],
 )
-def test_comparisons_are_found_by_what_was_said_of_them(full, wanted, numbers):
+def test_tasks_are_found_by_what_was_said_of_them(full, wanted, numbers):
     found = cases(full.store, "one", wanted)
     assert "".join(prompts(found)) == numbers
     assert found.total == (4 if wanted.page == 2 else len(numbers))
@@ -228,26 +230,33 @@ def test_comparisons_are_found_by_what_was_said_of_them(full, wanted, numbers):
 
 def test_a_case_holds_every_vote_that_counts(full):
     [case] = cases(full.store, "one", Wanted("skipped")).cases
-    assert [(v.rater, v.outcome) for v in case.votes] == [
+    assert [(one.rater, one.outcome) for one in case.given] == [
         ("ann", "tie"),
         ("bob", "skip"),
         ("cy", "skip"),
     ]
-    assert {vote.comparison for vote in case.votes} == {case.comparison.id}
+    assert {one.order for one in case.given} == {"01"}
 
 
-def test_more_than_one_page_of_comparisons_is_paged(store):
+def test_more_tasks_than_fit_are_paged(store):
     room = Room(store)
-    room.campaigns.add("one", [_numbered(n) for n in range(10, 25)], overlap=3)
+    room.campaigns.add("one", [Task.of(_numbered(n)) for n in range(10, 25)])
     for _ in range(19):
         room.answer("ann", "left")
     first, second = (cases(store, "one", Wanted(page=page)) for page in (1, 2))
     assert (first.total, len(first.cases), len(second.cases)) == (19, 10, 9)
-    assert not {c.comparison.id for c in first.cases} & {c.comparison.id for c in second.cases}
+    assert not {c.task.key for c in first.cases} & {c.task.key for c in second.cases}
 
 
 def _numbered(number):
     return Comparison(Prompt.from_text(f"{number}?"), Response("x", "p"), Response("y", "q"))
+
+
+def figures(votes, given=()):
+    """The figures of votes that are not in a store."""
+    return figures_of(
+        Judged("pairwise", tuple(given), tuple(votes), tuple(votes), times=(MORNING.isoformat(),))
+    )
 
 
 HOSTILE = "<img src=x onerror=alert(1)>${alert(2)}{{7*7}}"
@@ -258,16 +267,11 @@ def test_what_people_and_models_wrote_stays_text(store):
     item = Comparison(
         Prompt.from_text(HOSTILE), Response(HOSTILE, HOSTILE), Response("y", HOSTILE + "2")
     )
-    room.campaigns.add("two", [item], overlap=9)
-    rater = room.accounts.add("eve", PASSWORD, "rater").id
-    turn = room.campaigns.next("two", rater)
-    assert turn.item is not None
-    room.campaigns.submit(
-        "two", rater, Answer(turn.item.assignment, "left", "key-00000", reason=HOSTILE)
-    )
+    room.campaigns.add("two", [Task.of(item)])
+    room.answer("eve", "left", "two", reason=HOSTILE)
     shown = cases_html(cases(store, "two", Wanted()), 1, "")
     votes = [Vote(item.id, name, "a", "left") for name in (HOSTILE, "ann", "bob")]
-    shown += figures_html(figures_of([item], [*votes, *votes]), "votes", "")
+    shown += figures_html(figures(votes, [item]), "votes", "")
     assert "<img" not in shown
     assert shown.count("&lt;img") >= 7
 
@@ -292,18 +296,13 @@ def test_the_page_shows_the_figures_as_they_are(full):
 
 
 def test_a_rater_who_always_votes_left_or_too_fast_is_marked():
-    votes = [Vote(f"c{n}", "ann", ("a", "b")[n % 2], ("left", "right")[n % 2]) for n in range(20)]
-    votes += [Vote(f"c{n}", "bob", "a", ("left", "right")[n % 2]) for n in range(20)]
-    shown = figures_html(figures_of([_of(vote) for vote in votes], []), "votes", "")
-    assert "No votes yet" in shown
-    named = [Vote(_of(v).id, v.rater, v.outcome, v.a_side) for v in votes]
-    shown = figures_html(figures_of([_of(vote) for vote in votes], named), "left", "")
+    votes = [
+        Vote(_numbered(n).id, "ann", ("a", "b")[n % 2], ("left", "right")[n % 2]) for n in range(20)
+    ]
+    votes += [Vote(_numbered(n).id, "bob", "a", ("left", "right")[n % 2]) for n in range(20)]
+    shown = figures_html(figures(votes, map(_numbered, range(20))), "left", "")
     assert shown.count('aria-label="votes mostly for one side"') == 1
     assert shown.index('<th scope="row">ann') < shown.index('<th scope="row">bob')
-
-
-def _of(vote):
-    return _numbered(vote.comparison)
 
 
 @pytest.mark.parametrize("sort", SORTS)
@@ -380,13 +379,12 @@ def test_the_figures_of_61000_votes_take_seconds():
             f"r{draw.randrange(3000)}",
             draw.choice(OUTCOMES[:2]),
             draw.choice(["left", "right"]),
-            answered_at="2026-05-04T09:30:00+00:00",
         )
         for item in given
         for _ in range(5)
     ]
     begin = time.perf_counter()
-    found = figures_of(given, votes)
+    found = figures(votes, given)
     assert time.perf_counter() - begin < 30
     begin = time.perf_counter()
     shown = figures_html(found, "left", "")
@@ -397,3 +395,79 @@ def test_the_figures_of_61000_votes_take_seconds():
 def test_a_store_without_campaigns_says_how_to_make_one(tmp_path):
     with closing(Store(tmp_path / "label.db")) as empty:
         assert "rlhf label import" in overview_html(glances(empty), Asked())
+
+
+def test_a_ranking_is_a_vote_on_every_two_and_thumbs_are_votes_without_sides(store):
+    room = Room(store)
+    three = Task(
+        Prompt.from_text("?"), tuple(Response(text, f"policy-{text}") for text in ("x", "y", "z"))
+    )
+    room.campaigns.add("ranks", [three], settings=Settings(kind="ranking", overlap=2))
+    one = Task(Prompt.from_text("?"), (Response("x", "p"),))
+    room.campaigns.add("thumbs", [one], settings=Settings(kind="thumbs", overlap=2))
+    for name, ranking, thumb in (
+        ("ann", ((2,), (0, 1)), "good"),
+        ("bob", ((2,), (0,), (1,)), "bad"),
+    ):
+        room.answer(name, "ranked", "ranks", ranking=ranking)
+        room.answer(name, thumb, "thumbs")
+    ranks = judged(store, "ranks")
+    assert [vote.outcome for vote in ranks.votes] == ["tie", "b", "b", "a", "b", "b"]
+    assert (len(ranks.comparisons), len(ranks.times)) == (3, 2)
+    found = figures_at_once(Dashboard(store), "ranks")
+    assert found.agreement.percent is not None
+    assert found.agreement.percent.value == pytest.approx(2 / 3)
+    assert found.board.standings[0].policy == "policy-z"
+    shown = cases_html(cases(store, "ranks", Wanted("disagreement")), 1, "")
+    assert "C &gt; A = B" in shown
+    thumbs = figures_at_once(Dashboard(store), "thumbs")
+    assert thumbs.agreement.percent is not None
+    assert thumbs.agreement.percent.value == 0.0
+    shown = figures_html(thumbs, "votes", "")
+    assert "Leaderboard" not in shown
+    assert cases(store, "thumbs", Wanted("ties")).total == 1
+
+
+def test_answers_that_are_no_choice_are_counted_and_shown(store):
+    room = Room(store)
+    one = Task(Prompt.from_text("?"), (Response("x", "p"),))
+    room.campaigns.add("rewrites", [one], settings=Settings(kind="rewrite"))
+    room.answer("ann", "rewritten", "rewrites", text="**much** better")
+    found = figures_at_once(Dashboard(store), "rewrites")
+    assert (found.answers, found.raters, found.timeline.counts) == (1, (), (1,))
+    assert "where an answer is a choice" in figures_html(found, "votes", "")
+    assert "<strong>much</strong> better" in cases_html(cases(store, "rewrites", Wanted()), 1, "")
+
+
+def test_checks_are_the_gold_score_and_nothing_else(store):
+    room = Room(store)
+    gold = Task.of(_numbered(99))
+    gold = Task(gold.prompt, gold.responses, use="gold", expected="a")
+    work = [Task.of(_numbered(n)) for n in range(4)]
+    room.campaigns.add("checked", [gold, *work], settings=Settings(check_every=2))
+    for _ in range(5):
+        room.answer("ann", "right", "checked")
+    found = judged(store, "checked")
+    assert (len(found.votes), len(found.times), len(found.checks)) == (4, 4, 1)
+    assert len(found.comparisons) == 4
+    [ann] = figures_at_once(Dashboard(store), "checked").raters
+    assert ann.gold is not None
+    assert (ann.gold.value, ann.gold.n, ann.votes) == (0.0, 1, 4)
+    assert cases(store, "checked", Wanted()).total == 4
+
+
+def test_what_active_selection_chose_is_left_out_of_agreement_and_board(store):
+    room = Room(store)
+    work = [Task.of(_numbered(n)) for n in range(40)]
+    room.campaigns.add("active", work, settings=Settings(random_share=0.5))
+    for _ in range(40):
+        room.answer("ann", "left", "active")
+    found = judged(store, "active")
+    assert 0 < len(found.fair) < len(found.votes) == 40
+    shown = figures_at_once(Dashboard(store), "active")
+    assert shown.active == 40 - len(found.fair)
+    assert shown.board.votes == len(found.fair)
+    assert shown.raters[0].votes == 40
+    assert f"{shown.active} votes on tasks that active selection chose" in figures_html(
+        shown, "votes", ""
+    )

@@ -1,0 +1,143 @@
+"""Keeping the database sound: proving its counts, copying it while it is used, filling it again."""
+
+import shutil
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.orm import Session
+
+from labeling_ui.store import Store
+from labeling_ui.tables import Base
+from rlhf.errors import DataError
+
+_CHUNK = 1000
+
+_RULES = {
+    "the places of task {} do not add up: its votes were {}, counted {}": """
+        SELECT task.id, count(vote.id), task.num_votes FROM task
+        JOIN campaign ON campaign.id = task.campaign_id
+        LEFT JOIN vote ON vote.task_id = task.id AND vote.live
+            AND (vote.outcome <> 'skip' OR campaign.settings LIKE '%"skip": "drop"%')
+        WHERE task.use = 'work'
+        GROUP BY task.id, task.num_votes HAVING count(vote.id) <> task.num_votes""",
+    "task {} is marked complete, or not, against its {} votes of {}": """
+        SELECT task.id, task.num_votes, campaign.overlap FROM task
+        JOIN campaign ON campaign.id = task.campaign_id
+        WHERE task.use = 'work' AND task.complete <> (task.num_votes >= campaign.overlap)""",
+    "task {} has {} votes where {} were asked for": """
+        SELECT task.id, task.num_votes, campaign.overlap FROM task
+        JOIN campaign ON campaign.id = task.campaign_id
+        WHERE task.num_votes > campaign.overlap AND campaign.settings NOT LIKE '%"list"%'""",
+    "campaign {} counts {} tasks and has {}": """
+        SELECT campaign.name, campaign.num_tasks, count(task.id) FROM campaign
+        LEFT JOIN task ON task.campaign_id = campaign.id AND task.use = 'work'
+        GROUP BY campaign.id, campaign.name, campaign.num_tasks
+        HAVING count(task.id) <> campaign.num_tasks""",
+    "campaign {} counts {} complete tasks and has {}": """
+        SELECT campaign.name, campaign.num_complete, count(task.id) FROM campaign
+        LEFT JOIN task ON task.campaign_id = campaign.id AND task.use = 'work' AND task.complete
+        GROUP BY campaign.id, campaign.name, campaign.num_complete
+        HAVING count(task.id) <> campaign.num_complete""",
+    "vote {} is of another task, rater or campaign than its assignment {}": """
+        SELECT vote.id, assignment.id FROM vote
+        JOIN assignment ON assignment.id = vote.assignment_id
+        WHERE vote.task_id <> assignment.task_id OR vote.rater_id <> assignment.rater_id
+            OR vote.campaign_id <> assignment.campaign_id""",
+    "rater {} has {} votes that count on task {}": """
+        SELECT rater_id, count(*), task_id FROM vote WHERE live
+        GROUP BY rater_id, task_id HAVING count(*) > 1""",
+    "vote {} does not count, and nothing says why": """
+        SELECT vote.id FROM vote LEFT JOIN vote AS later ON later.supersedes = vote.id
+        WHERE NOT vote.live AND NOT vote.surplus AND vote.outcome <> 'undone'
+            AND later.id IS NULL""",
+    "assignment {} is open though vote {} answers it": """
+        SELECT assignment.id, vote.id FROM assignment
+        JOIN vote ON vote.assignment_id = assignment.id AND vote.live
+        WHERE assignment.open""",
+}
+"""What must not be found, and the query that finds it."""
+
+
+_COUNTED = {"person": "people", "campaign": "campaigns", "task": "tasks", "vote": "votes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a database holds, and what is wrong with it."""
+
+    counts: dict[str, int]
+    problems: tuple[str, ...]
+
+
+def examine(store: Store) -> Findings:
+    """Check, as of one moment, every count and every tie between the tables."""
+    with store.read() as session:
+        problems = _damage(session) if store.kind == "sqlite" else []
+        for sentence, query in _RULES.items():
+            rows = session.execute(text(query + " LIMIT 20"))
+            problems += [sentence.format(*row) for row in rows]
+        counts = {
+            what: session.scalar(select(func.count()).select_from(Base.metadata.tables[name])) or 0
+            for name, what in _COUNTED.items()
+        }
+    return Findings(counts, tuple(problems))
+
+
+def _damage(session: Session) -> list[str]:
+    said = session.scalars(text("PRAGMA integrity_check")).all()
+    orphans = session.execute(text("PRAGMA foreign_key_check")).all()
+    return [f"the file is damaged: {line}" for line in said if line != "ok"] + [
+        f"row {row[1]} of {row[0]} refers to nothing" for row in orphans
+    ]
+
+
+def copy_to_file(store: Store, file: Path) -> int:
+    """Write all of the database, as of one moment, into a new SQLite file; how many rows.
+
+    Raises:
+        DataError: if the file exists already.
+    """
+    if file.exists():
+        raise DataError(f"{file}: exists already; name a new file")
+    part = file.with_name(f".{file.name}.part")
+    part.unlink(missing_ok=True)
+    with closing(Store(part)) as copy:
+        rows = _copy(store, copy)
+    shutil.move(part, file)
+    return rows
+
+
+def fill_from_file(store: Store, file: Path) -> int:
+    """Fill an empty database of either kind from a backup; how many rows.
+
+    Raises:
+        DataError: if the database is not empty, or the file is not there.
+        StoreError: if the file is no label database.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: no such backup")
+    with store.read() as session:
+        if any(session.scalar(select(table).limit(1)) for table in Base.metadata.sorted_tables):
+            raise DataError(f"{store.name}: holds something already; name a new one with --db")
+    with closing(Store(file, create=False)) as copy:
+        return _copy(copy, store)
+
+
+def _copy(source: Store, target: Store) -> int:
+    count = 0
+    with source.read() as reading, target.write() as writing:
+        for table in Base.metadata.sorted_tables:
+            rows = reading.execute(
+                select(table).order_by(*table.primary_key).execution_options(yield_per=_CHUNK)
+            ).mappings()
+            for part in rows.partitions(_CHUNK):
+                writing.execute(insert(table), [dict(row) for row in part])
+                count += len(part)
+            if target.kind == "postgresql" and "id" in table.c:
+                # its own numbers go on after those that were brought
+                place = f"pg_get_serial_sequence('{table.name}', 'id')"
+                last = f"coalesce((SELECT max(id) FROM {table.name}), 0) + 1"
+                writing.execute(text(f"SELECT setval({place}, {last}, false)"))
+    return count
