@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -15,10 +15,13 @@ from typing import Any
 
 import yaml
 
-from labeling_ui.accounts import SECRET_VARIABLE, Accounts, session_secret
+from labeling_ui.accounts import ROLES, SECRET_VARIABLE, Accounts, session_secret
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export, write_folder
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
+from labeling_ui.keymap import Keymap, load_keymap
+from labeling_ui.network import check_exposure, listen
+from labeling_ui.passes import Passes
 from labeling_ui.results import all_status
 from labeling_ui.store import Store, StoreError
 from labeling_ui.tasks import Settings, Task
@@ -49,10 +52,18 @@ def parser() -> argparse.ArgumentParser:
         "--policies", type=Path, nargs="+", default=[], metavar="RUN", help="for the compare page"
     )
     serve.add_argument("--secret-file", type=Path, help="session secret (default: DB.secret)")
-    user = command("add-user", "Add somebody who may sign in.")
-    user.add_argument("name")
-    user.add_argument("--admin", action="store_true", help="may see results and add campaigns")
-    user.add_argument("--password-stdin", action="store_true", help="read the password from stdin")
+    serve.add_argument("--keymap", type=Path, help="keys of your own, as JSON")
+    serve.add_argument(
+        "--behind-proxy",
+        nargs="?",
+        const="127.0.0.1",
+        metavar="ADDRESS",
+        help="a proxy there (default: 127.0.0.1) speaks TLS and sets X-Forwarded-For and -Proto",
+    )
+    serve.add_argument(
+        "--insecure-http", action="store_true", help="listen on a network that may read along"
+    )
+    _people(command)
     bring = command("import", "Add tasks to a campaign.")
     bring.add_argument("campaign")
     bring.add_argument("file", type=Path, help="a comparison or task per line, as JSON")
@@ -78,12 +89,34 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _people(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands about who may sign in."""
+    user = command("add-user", "Add somebody who may sign in.")
+    other = command("password", "Give somebody another password; their sessions end.")
+    for sub in (user, other):
+        sub.add_argument("name")
+        sub.add_argument("--password-stdin", action="store_true", help="read it from stdin")
+    role = user.add_mutually_exclusive_group()
+    role.add_argument("--role", choices=ROLES, default="rater", help="default: rater")
+    role.add_argument("--admin", action="store_const", const="admin", dest="role")
+    token = command("token", "Make a token with which a program signs in as somebody.")
+    token.add_argument("name")
+    token.add_argument("--revoke", action="store_true", help="make all tokens of NAME useless")
+    link = command("invite", "Make a link with which people make their own accounts.")
+    link.add_argument("--role", choices=ROLES, default="rater", help="default: rater")
+    link.add_argument("--uses", type=int, default=1, help="how many people (default: 1)")
+    link.add_argument("--days", type=float, default=7.0, help="how long (default: 7)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     options = parser().parse_args(arguments)
     commands = {
         "serve": serve,
         "add-user": add_user,
+        "password": set_password,
+        "token": token,
+        "invite": invite,
         "import": import_file,
         "export": export_folder,
         "status": status,
@@ -101,56 +134,85 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Listen, say where, and answer until interrupted."""
+    check_exposure(
+        options.host,
+        behind_proxy=options.behind_proxy is not None,
+        insecure_http=options.insecure_http,
+    )
+    keys = load_keymap(options.keymap)
     with closing(Store(options.db)) as store:
         accounts = Accounts(store, _secret(options))
-        with closing(_listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
-            asyncio.run(_answer(store, accounts, listener, options))
+        with closing(listen(options.host, options.port)) as listener, suppress(KeyboardInterrupt):
+            asyncio.run(_answer(store, accounts, listener, options, keys))
 
 
 async def _answer(
-    store: Store, accounts: Accounts, listener: socket.socket, options: argparse.Namespace
+    store: Store,
+    accounts: Accounts,
+    listener: socket.socket,
+    options: argparse.Namespace,
+    keymap: Keymap,
 ) -> None:
     import uvicorn
 
-    from labeling_ui.app import create_app  # Gradio takes seconds to import
+    from labeling_ui.app import Serving, create_app  # Gradio takes seconds to import
 
+    proxy: str | None = options.behind_proxy
+    serving = Serving(policies=options.policies, keymap=keymap, only_https=proxy is not None)
     # Built inside the loop, because outside one Gradio opens loops that it never closes.
-    app = create_app(store, accounts, policies=options.policies)
+    app = create_app(store, accounts, serving)
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
     if not accounts.count():
         print("nobody can sign in yet: `rlhf label add-user NAME --admin`", file=sys.stderr)
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=proxy is not None,
+        forwarded_allow_ips=proxy or "",
+        server_header=False,
+    )
     await uvicorn.Server(config).serve(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's delay (40 ms per answer) off.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {host} port {port} ({error.strerror}); name another with --port"
-        ) from error
-    listener.listen(2048)  # who reads our first line may connect at once
-    return listener
 
 
 def add_user(options: argparse.Namespace) -> None:
     """Add a user with a password from stdin or a prompt."""
-    if options.password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = getpass.getpass(f"Password for {options.name}: ")
-    role = "admin" if options.admin else "rater"
     # Sessions are not touched here, so any secret will do.
     with closing(Store(options.db)) as store:
-        account = Accounts(store, "").add(options.name, password, role)
+        account = Accounts(store, "").add(options.name, _password(options), options.role)
         print(f"{account.role} {account.name} added to {store.name}")
+
+
+def _password(options: argparse.Namespace) -> str:
+    if options.password_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return getpass.getpass(f"Password for {options.name}: ")
+
+
+def set_password(options: argparse.Namespace) -> None:
+    """Give a user another password."""
+    with closing(Store(options.db, create=False)) as store:
+        Accounts(store, "").set_password(options.name, _password(options), None)
+    print(f"{options.name} has another password")
+
+
+def token(options: argparse.Namespace) -> None:
+    """Print a new token of a user, or revoke all."""
+    with closing(Store(options.db, create=False)) as store:
+        passes = Passes(store, Accounts(store, ""))
+        if options.revoke:
+            print(f"{passes.revoke_all(options.name, None)} tokens of {options.name} revoked")
+        else:
+            print(passes.make_token(options.name, None))
+
+
+def invite(options: argparse.Namespace) -> None:
+    """Print the path of a new invitation."""
+    with closing(Store(options.db, create=False)) as store:
+        passes = Passes(store, Accounts(store, ""))
+        code = passes.invite(options.role, uses=options.uses, days=options.days, actor=None)
+    print(f"/join#{code}")
 
 
 def import_file(options: argparse.Namespace) -> None:

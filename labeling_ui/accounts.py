@@ -1,15 +1,13 @@
 """Who may sign in, as what, and how often somebody may guess a password."""
 
+import hashlib
 import os
 import re
 import secrets
 import stat
-import threading
-import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -17,26 +15,23 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from labeling_ui.store import Conflict, Store
+from labeling_ui.audit import note, stamp
+from labeling_ui.limits import Throttle
+from labeling_ui.store import Conflict, NotFound, Store
 from labeling_ui.tables import UserRow
-from rlhf.errors import ConfigError, DataError, RLHFError
+from rlhf.errors import ConfigError, DataError
 
-UserRole = Literal["rater", "admin"]
+UserRole = Literal["guest", "rater", "adjudicator", "admin"]
+ROLES: tuple[UserRole, ...] = get_args(UserRole)
+"""From the one who may least; each may what those before may."""
 
 SESSION_SECONDS = 30 * 24 * 3600
 SECRET_VARIABLE = "RLHF_LABEL_SECRET"
 _NAME = re.compile(r"\w[\w .@+-]{0,63}")
 _MIN_PASSWORD, _MAX_PASSWORD = 8, 256
 _MIN_SECRET = 16
-
-
-class Throttled(RLHFError):  # noqa: N818 - 429
-    """Too many wrong passwords; ``seconds`` says how long to wait."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many wrong passwords; try again in {seconds} s")
-        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +42,18 @@ class Account:
     name: str
     role: UserRole
 
+    def may(self, role: UserRole) -> bool:
+        """Whether this one may do what ``role`` may."""
+        return ROLES.index(self.role) >= ROLES.index(role)
 
-class Throttle:
-    """After a few free tries each further one must wait twice as long, up to ``longest`` s."""
 
-    def __init__(
-        self, *, free: int = 5, longest: float = 300.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._free, self._longest, self._clock = free, longest, clock
-        self._failures: dict[str, tuple[int, float]] = {}
-        self._lock = threading.Lock()
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """Somebody to add; without a password only a token signs in."""
 
-    def try_at(self, key: str) -> None:
-        """Count a try at ``key`` as failed until it succeeds; refuse it while ``key`` must wait."""
-        now = self._clock()
-        with self._lock:
-            for old in [k for k, (_, at) in self._failures.items() if now - at > 3600]:
-                del self._failures[old]
-            failures, last = self._failures.get(key, (0, now))
-            wait = min(self._longest, 2.0 ** min(failures - self._free, 30)) - (now - last)
-            if failures >= self._free and wait > 0:
-                raise Throttled(int(wait) + 1)
-            self._failures[key] = (failures + 1, now)
-
-    def succeeded(self, key: str) -> None:
-        """Forget the failures of ``key``."""
-        with self._lock:
-            self._failures.pop(key, None)
+    name: str
+    password: str | None = None
+    role: str = "rater"
 
 
 class Accounts:
@@ -99,34 +79,56 @@ class Accounts:
         self._nobody = self._hasher.hash(secrets.token_hex(16))
 
     def add(self, name: str, password: str, role: str) -> Account:
-        """A new user.
+        """A new user with a password, from the command line.
 
         Raises:
             DataError: if name, password or role is not acceptable.
             Conflict: if the name is taken, in whatever case.
         """
-        name = _plain(name)
+        return self.add_new(NewAccount(name, password, role), None)
+
+    def add_new(self, new: NewAccount, actor: int | None) -> Account:
+        """The same, by whoever ``actor`` is."""
+        row = self.row(new)
+        with self._store.write() as session:
+            insert_users(session, [row], actor)
+        return account_of(row)
+
+    def row(self, new: NewAccount) -> UserRow:
+        """The row of a new user, checked, not stored. To hash a password takes a moment."""
+        name = _plain(new.name)
         if not _NAME.fullmatch(name):
             raise DataError(
                 "a user name has 1 to 64 letters, digits, spaces or . @ + - _, and starts with a "
                 "letter or digit"
             )
-        if not _MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
-            raise DataError(f"a password has {_MIN_PASSWORD} to {_MAX_PASSWORD} characters")
-        if role not in get_args(UserRole):
-            raise DataError(f"role {role!r} is unknown; use rater or admin")
-        row = UserRow(
+        if new.role not in ROLES:
+            raise DataError(f"role {new.role!r} is unknown; use {', '.join(ROLES)}")
+        return UserRow(
             name=name,
             handle=name.lower(),
-            role=role,
-            password_hash=self._hasher.hash(password),
-            created_at=datetime.now(UTC).isoformat(),
+            role=new.role,
+            password_hash="" if new.password is None else self._hash(new.password),
+            created_at=stamp(),
         )
+
+    def _hash(self, password: str) -> str:
+        if not _MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
+            raise DataError(f"a password has {_MIN_PASSWORD} to {_MAX_PASSWORD} characters")
+        return self._hasher.hash(password)
+
+    def set_password(self, name: str, password: str, actor: int | None) -> None:
+        """Another password; every session of the user ends.
+
+        Raises:
+            NotFound: if there is no such user.
+            DataError: if the password is not acceptable.
+        """
+        hashed = self._hash(password)
         with self._store.write() as session:
-            if session.scalar(select(UserRow.id).where(UserRow.handle == name.lower())) is not None:
-                raise Conflict(f"user {name!r} exists already")
-            session.add(row)
-        return _account(row)
+            row = find_user(session, name)
+            row.password_hash = hashed
+            note(session, actor, "change password", {"user": row.name})
 
     def sign_in(self, name: str, password: str, address: str) -> Account | None:
         """The account, or None if name or password is wrong.
@@ -140,27 +142,30 @@ class Accounts:
         with self._store.read() as session:
             row = session.scalar(select(UserRow).where(UserRow.handle == name.lower()))
         try:
-            self._hasher.verify(row.password_hash if row else self._nobody, password)
+            kept = row.password_hash if row else ""  # empty where only a token signs in
+            self._hasher.verify(kept or self._nobody, password)
         except VerifyMismatchError:
             row = None
         if row is None:
             return None
         self._throttle.succeeded(key)
-        return _account(row)
+        return account_of(row)
 
     def cookie(self, account: Account) -> str:
-        """A signed session for ``account``."""
-        return self._signer.dumps(account.id)
+        """A signed session for ``account``, until its password changes."""
+        with self._store.read() as session:
+            row = session.get_one(UserRow, account.id)
+        return self._signer.dumps([row.id, _mark(row)])
 
     def of_cookie(self, cookie: str | None) -> Account | None:
         """Who sent ``cookie``; None if it is missing, forged, expired or of nobody."""
         try:
-            user = self._signer.loads(cookie or "", max_age=SESSION_SECONDS)
-        except BadSignature:
+            user, mark = self._signer.loads(cookie or "", max_age=SESSION_SECONDS)
+        except (BadSignature, TypeError):  # a session of an earlier version is one number
             return None
         with self._store.read() as session:
             row = session.get(UserRow, user)
-        return _account(row) if row else None
+        return account_of(row) if row and _mark(row) == mark else None
 
     def count(self) -> int:
         """How many users there are."""
@@ -172,8 +177,42 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip()
 
 
-def _account(row: UserRow) -> Account:
+def _mark(row: UserRow) -> str:
+    """Changes with the password, and does not tell it."""
+    return hashlib.sha256(row.password_hash.encode()).hexdigest()[:16]
+
+
+def account_of(row: UserRow) -> Account:
+    """The account in a row."""
     return Account(row.id, row.name, cast("UserRole", row.role))
+
+
+def find_user(session: Session, name: str) -> UserRow:
+    """The user called ``name``, or :class:`NotFound`."""
+    row = session.scalar(select(UserRow).where(UserRow.handle == _plain(name).lower()))
+    if row is None:
+        raise NotFound(f"there is no user {name!r}")
+    return row
+
+
+def insert_users(session: Session, rows: Sequence[UserRow], actor: int | None) -> None:
+    """Store new users, all or none.
+
+    Raises:
+        Conflict: naming one whose name is taken, in whatever case.
+    """
+    seen: set[str] = set()
+    for start in range(0, len(rows), 500):
+        handles = [row.handle for row in rows[start : start + 500]]
+        seen.update(session.scalars(select(UserRow.handle).where(UserRow.handle.in_(handles))))
+    for row in rows:
+        if row.handle in seen:
+            raise Conflict(f"user {row.name!r} exists already")
+        seen.add(row.handle)
+    session.add_all(rows)
+    session.flush()
+    who = {"users": [row.name for row in rows[:20]], "count": len(rows), "role": rows[0].role}
+    note(session, actor, "add users", who)
 
 
 def session_secret(database: Path, secret_file: Path | None = None) -> str:

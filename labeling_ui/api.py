@@ -5,52 +5,27 @@ Answers that a rater can receive hold texts and numbers of items, never a policy
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts, Throttled
-from labeling_ui.ballot import Answer, Item, Progress, Turn
+from labeling_ui.accounts import Account
+from labeling_ui.audit import note
+from labeling_ui.ballot import Answer, Item, Progress, RowId, Turn
+from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.render import render
 from labeling_ui.results import status_of
-from labeling_ui.store import Conflict, NotFound, Store, StoreError
-from labeling_ui.tasks import Settings, Task
-from rlhf.errors import RLHFError
+from labeling_ui.store import Store
+from labeling_ui.tasks import MAX_TEXT, Settings, Task
 from rlhf.records import Text
-
-COOKIE = "rlhf_label_session"
-
-_STATUS = {NotFound: 404, Conflict: 409, StoreError: 503}
-
-
-class Refused(RLHFError):  # noqa: N818 - 401 or 403
-    """The caller is not signed in, or may not do this."""
-
-    def __init__(self, status: Literal[401, 403], message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Login(_Body):
-    """Name and password."""
-
-    name: Text
-    password: Text
-
-
-class NewUser(Login):
-    """A user to make."""
-
-    role: str = "rater"
 
 
 class NewCampaign(_Body):
@@ -73,57 +48,27 @@ class NewLists(_Body):
 class Flag(_Body):
     """Something that is wrong with an item."""
 
-    assignment: int
-    kind: Text
+    assignment: RowId
+    kind: Annotated[Text, Field(max_length=80)]
     note: Annotated[Text, Field(max_length=2000)] = ""
 
 
 class Reopen(_Body):
     """An answer to withdraw: the latest, or the one of that number."""
 
-    vote: int | None = None
-
-
-def error_answer(_: Request, error: Exception) -> JSONResponse:
-    """What a user can put right, as ``{"detail": sentence}`` with the fitting status."""
-    if isinstance(error, Throttled):
-        return JSONResponse({"detail": str(error)}, 429, {"Retry-After": str(error.seconds)})
-    status = error.status if isinstance(error, Refused) else 422
-    for kind, code in _STATUS.items():
-        status = code if isinstance(error, kind) else status
-    return JSONResponse({"detail": str(error)}, status)
-
-
-def invalid_answer(_: Request, error: Exception) -> JSONResponse:
-    """A body of the wrong shape, in one sentence; what was sent is not echoed."""
-    assert isinstance(error, RequestValidationError)
-    parts = (
-        ".".join(str(step) for step in problem["loc"] if step != "body") + ": " + problem["msg"]
-        for problem in error.errors()
-    )
-    return JSONResponse({"detail": "; ".join(parts)}, 422)
-
-
-def signed_in(accounts: Accounts, cookies: Mapping[str, str]) -> Account | None:
-    """Who sent a request with these cookies, if anybody."""
-    return accounts.of_cookie(cookies.get(COOKIE))
+    vote: RowId | None = None
 
 
 class Api:
     """The handlers, on one store."""
 
-    def __init__(self, store: Store, accounts: Accounts, campaigns: Campaigns) -> None:
-        self._store, self._accounts, self._campaigns = store, accounts, campaigns
+    def __init__(self, store: Store, callers: Callers, campaigns: Campaigns) -> None:
+        self._store, self._callers, self._campaigns = store, callers, campaigns
 
     def router(self) -> APIRouter:
         """Every path of the API."""
         router = APIRouter()
         routes: list[tuple[str, str, Callable[..., JSONResponse]]] = [
-            ("GET", "/healthz", self.health),
-            ("POST", "/api/login", self.login),
-            ("POST", "/api/logout", self.logout),
-            ("GET", "/api/me", self.me),
-            ("POST", "/api/users", self.add_user),
             ("POST", "/api/campaigns", self.add_campaign),
             ("GET", "/api/campaigns", self.list_campaigns),
             ("GET", "/api/campaigns/{name}/next", self.next_item),
@@ -140,80 +85,35 @@ class Api:
             router.add_api_route(path, handler, methods=[method], response_model=None)
         return router
 
-    def _rater(self, request: Request) -> Account:
-        account = signed_in(self._accounts, request.cookies)
-        if account is None:
-            raise Refused(401, "sign in first")
-        return account
-
-    def _admin(self, request: Request) -> Account:
-        account = self._rater(request)
-        if account.role != "admin":
-            raise Refused(403, "only an admin may do this")
-        return account
-
-    def health(self) -> JSONResponse:
-        """The server runs and its database answers."""
-        self._accounts.count()
-        return JSONResponse({"ok": True})
-
-    def login(self, request: Request, body: Login) -> JSONResponse:
-        """Open a session."""
-        address = request.client.host if request.client else ""
-        account = self._accounts.sign_in(body.name, body.password, address)
-        if account is None:
-            raise Refused(401, "name or password is wrong")
-        answer = JSONResponse({"name": account.name, "role": account.role})
-        answer.set_cookie(
-            COOKIE,
-            self._accounts.cookie(account),
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
-        return answer
-
-    def logout(self) -> JSONResponse:
-        """Forget the session in this browser."""
-        answer = JSONResponse({"ok": True})
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
-        return answer
-
-    def me(self, request: Request) -> JSONResponse:
-        """Who is signed in."""
-        account = self._rater(request)
-        return JSONResponse({"name": account.name, "role": account.role})
-
-    def add_user(self, request: Request, body: NewUser) -> JSONResponse:
-        """Make a user."""
-        self._admin(request)
-        account = self._accounts.add(body.name, body.password, body.role)
-        return JSONResponse({"name": account.name, "role": account.role}, 201)
-
     def add_campaign(self, request: Request, body: NewCampaign) -> JSONResponse:
         """Make a campaign, or add comparisons to it."""
-        self._admin(request)
+        admin = self._callers.need(request, "admin")
         tasks: list[Task] = []
         for number, data in enumerate(body.comparisons):
             try:
-                tasks.append(Task.from_json(data))
+                tasks.append(_sized(Task.from_json(data)))
             except ValueError as error:
-                detail = " ".join(str(error).split())
-                return JSONResponse({"detail": f"comparisons[{number}]: {detail}"}, 422)
+                return told(422, f"comparisons[{number}]: {error}")
         added = self._campaigns.add(
             body.name, tasks, settings=body.settings, guidelines=body.guidelines
         )
+        self._note(admin, "add tasks", {"campaign": body.name, **asdict(added)})
         return JSONResponse({"name": body.name, **asdict(added)})
+
+    def _note(self, actor: Account, action: str, detail: Mapping[str, Any]) -> None:
+        with self._store.write() as session:
+            note(session, actor.id, action, detail)
 
     def assign(self, request: Request, name: str, body: NewLists) -> JSONResponse:
         """Put comparisons on the lists of raters."""
-        self._admin(request)
-        return JSONResponse(asdict(self._campaigns.assign(name, body.assignments)), 201)
+        admin = self._callers.need(request, "admin")
+        added = self._campaigns.assign(name, body.assignments)
+        self._note(admin, "assign tasks", {"campaign": name, **asdict(added)})
+        return JSONResponse(asdict(added), 201)
 
     def list_campaigns(self, request: Request, html: bool = False) -> JSONResponse:
         """Every campaign, with the caller's own progress; with ``html``, guidelines rendered."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         return JSONResponse(
             [
                 {
@@ -228,12 +128,12 @@ class Api:
 
     def next_item(self, request: Request, name: str, html: bool = False) -> JSONResponse:
         """What the caller is to judge now; with ``html``, rendered as well."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         return JSONResponse(_turn(self._campaigns.next(name, account.id), html))
 
     def vote(self, request: Request, name: str, body: Answer, html: bool = False) -> JSONResponse:
         """Store an answer; what is next."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         number, turn = self._campaigns.submit(name, account.id, body)
         return JSONResponse({"saved": number, **_turn(turn, html)})
 
@@ -241,42 +141,50 @@ class Api:
         self, request: Request, name: str, body: Reopen | None = None, html: bool = False
     ) -> JSONResponse:
         """Withdraw an answer of the caller's, and show what it was about again."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         return JSONResponse(
             _turn(self._campaigns.undo(name, account.id, body.vote if body else None), html)
         )
 
-    def beat(self, request: Request, name: str, assignment: int) -> JSONResponse:
+    def beat(self, request: Request, name: str, assignment: RowId) -> JSONResponse:
         """The caller still has the item on screen."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         self._campaigns.beat(name, account.id, assignment)
         return JSONResponse({"ok": True})
 
     def flag(self, request: Request, name: str, body: Flag) -> JSONResponse:
         """Point out that something is wrong with an item."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         self._campaigns.flag(name, account.id, body.assignment, body.kind, body.note)
         return JSONResponse({"ok": True}, 201)
 
     def history(self, request: Request, name: str) -> JSONResponse:
         """The caller's latest answers."""
-        account = self._rater(request)
+        account = self._callers.need(request, "rater")
         past = self._campaigns.history(name, account.id)
         return JSONResponse([asdict(one) for one in past])
 
     def status(self, request: Request, name: str) -> JSONResponse:
         """How far a campaign is, per rater, and how well raters agree."""
-        self._admin(request)
+        self._callers.need(request, "adjudicator")
         return JSONResponse(asdict(status_of(self._store, name)))
 
     def export(self, request: Request, name: str) -> JSONResponse:
         """Comparisons, votes, preferences and ties."""
-        self._admin(request)
+        self._callers.need(request, "admin")
         file = f"{name}.json".encode("ascii", "replace").decode().replace("?", "_")
         return JSONResponse(
             export(self._store, name).to_json(),
             headers={"Content-Disposition": f'attachment; filename="{file}"'},
         )
+
+
+def _sized(task: Task) -> Task:
+    texts = [message.content for message in task.prompt.messages]
+    texts += [response.text for response in task.responses]
+    if any(len(text) > MAX_TEXT for text in texts):
+        raise ValueError(f"a message or response has at most {MAX_TEXT:,} characters")
+    return task
 
 
 def _turn(turn: Turn, html: bool) -> dict[str, Any]:

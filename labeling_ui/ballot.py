@@ -17,6 +17,9 @@ Choice = Literal[
     "left", "right", "tie", "both_bad", "good", "bad", "ranked", "rated", "rewritten", "skip"
 ]
 
+RowId = Annotated[int, Field(ge=1, lt=1 << 63)]
+"""A number that a database can hold."""
+
 MAX_REASON = 4000
 MAX_REWRITE = 50_000
 
@@ -61,7 +64,7 @@ class Turn:
 class Answer:
     """A rater's answer; its ``key`` makes it harmless to send it again."""
 
-    assignment: int
+    assignment: RowId
     choice: Choice
     key: Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
     strength: Annotated[int, Field(ge=1, le=3)] | None = None

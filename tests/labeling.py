@@ -12,7 +12,7 @@ import uvicorn
 from argon2 import PasswordHasher
 
 from labeling_ui.accounts import Accounts
-from labeling_ui.app import create_app
+from labeling_ui.app import Serving, create_app
 from labeling_ui.store import Store
 from labeling_ui.tasks import Task
 from rlhf.records import Comparison, Message, Prompt, Response
@@ -64,8 +64,10 @@ def running(database: Path, **options) -> Generator[str]:
         servers: list[uvicorn.Server] = []
 
         async def serve() -> None:
-            app = create_app(store, accounts, **options)
-            servers.append(uvicorn.Server(uvicorn.Config(app, log_level="warning")))
+            serving = Serving(**options)
+            app = create_app(store, accounts, serving)
+            config = uvicorn.Config(app, log_level="warning", proxy_headers=serving.only_https)
+            servers.append(uvicorn.Server(config))
             await servers[0].serve(sockets=[listener])
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()))

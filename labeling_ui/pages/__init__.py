@@ -1,9 +1,11 @@
-"""What the pages share: the look, and the bar at the top."""
+"""What the pages share: the look, the words, and the bar at the top."""
 
 from pathlib import Path
 
 import gradio as gr
 from gradio.themes import Base
+
+from labeling_ui.words import languages
 
 _HERE = Path(__file__).parent
 
@@ -18,7 +20,8 @@ _LOOK = {
     "block_label_text_color": "var(--rl-soft)",
     "block_title_text_color": "var(--rl-soft)",
     "input_background_fill": "var(--rl-paper)",
-    "input_border_color": "var(--rl-line)",
+    "input_border_color": "var(--rl-field)",
+    "input_placeholder_color": "var(--rl-soft)",
     "button_primary_background_fill": "var(--rl-accent)",
     "button_primary_background_fill_hover": "var(--rl-accent)",
     "button_primary_text_color": "var(--rl-accent-ink)",
@@ -33,10 +36,17 @@ THEME = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monos
     button_medium_radius="10px",
 )
 
+say = languages()["en"]
+"""What a page says until the browser has put in the words of its own language."""
+
 
 def script(name: str) -> str:
     """The source of a page's script."""
     return (_HERE / name).read_text(encoding="utf-8")
+
+
+# Gradio rewrites the selectors of `css`; a style of our own is left as it is.
+HEAD = f"<style>{STYLE}</style><script>{script('words.js')}</script>"
 
 
 def header(current: str) -> gr.HTML:
@@ -45,14 +55,17 @@ def header(current: str) -> gr.HTML:
         f'<a href="/{page}/"'
         + (' aria-current="page"' if page == current else "")
         + (" hidden data-admin" if page == "admin" != current else "")
-        + f">{page.capitalize()}</a>"
+        + f">{say.html(page)}</a>"
         for page in ("rate", "compare", "admin")
     )
     return gr.HTML(
-        f'<header class="rl-top"><span class="rl-brand">rlhf <b>label</b></span>'
-        f'<nav aria-label="Pages">{links}</nav><span class="rl-grow"></span>'
-        '<span class="rl-me" data-me></span>'
-        '<button type="button" class="rl-quiet" data-out>Sign out</button></header>',
+        f'<a class="rl-jump" href="#rl-content">{say.html("skip_to_content")}</a>'
+        '<header class="rl-top"><span class="rl-brand" dir="ltr">rlhf <b>label</b></span>'
+        f'<nav data-t-aria-label="pages" aria-label="{say("pages")}">{links}</nav>'
+        '<span class="rl-grow"></span><bdi class="rl-me" data-me></bdi>'
+        '<select class="rl-language" data-t-aria-label="language" '
+        f'aria-label="{say("language")}"></select>'
+        f'<button type="button" class="rl-quiet" data-out>{say.html("sign_out")}</button></header>',
         js_on_load=script("header.js"),
         apply_default_css=False,
     )

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import gradio as gr
 
 from labeling_ui.accounts import Accounts
-from labeling_ui.api import signed_in
+from labeling_ui.callers import signed_in
 from labeling_ui.dashboard import Dashboard
 from labeling_ui.judged import PER_PAGE, SHOWS, Glance, Show, Wanted, cases, glances
 from labeling_ui.pages import header, script
@@ -148,7 +148,7 @@ class Admin:
     def look(self, request: gr.Request) -> tuple[str, str]:
         """Campaigns, and the figures of the one that is asked for or the newest."""
         asked, campaigns = self._asked(request)
-        top = f"<h1>Campaigns</h1>{overview_html(campaigns, asked)}"
+        top = f"<h1 id='rl-content'>Campaigns</h1>{overview_html(campaigns, asked)}"
         if not asked.campaign:
             return _page(top), ""
         try:
@@ -171,7 +171,7 @@ class Admin:
 
     def _asked(self, request: gr.Request) -> tuple[Asked, list[Glance]]:
         account = signed_in(self._accounts, request.cookies)
-        if account is None or account.role != "admin":
+        if account is None or not account.may("admin"):
             raise gr.Error("only an admin may see this", print_exception=False)
         asked, campaigns = Asked.of(dict(request.query_params)), glances(self._store)
         if not asked.campaign and campaigns:
@@ -180,7 +180,8 @@ class Admin:
 
 
 def _page(body: str) -> str:
-    return f'<div class="rl-cards rl-admin">{body}</div>'
+    # what is written here is English in every language of the bar
+    return f'<div class="rl-cards rl-admin" lang="en" dir="ltr">{body}</div>'
 
 
 def page(store: Store, accounts: Accounts) -> gr.Blocks:

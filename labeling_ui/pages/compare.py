@@ -13,18 +13,16 @@ from typing import Protocol
 import gradio as gr
 
 from labeling_ui.accounts import Accounts
-from labeling_ui.api import signed_in
-from labeling_ui.pages import header
+from labeling_ui.callers import signed_in
+from labeling_ui.pages import header, say, script
 from labeling_ui.render import render
+from labeling_ui.words import Words, words_for
 from rlhf.errors import RLHFError
 from rlhf.records import Message
 
 MAX_PROMPT = 8000
 
-_NO_RUNS = (
-    '<p class="rl-wait">No policies are served. Start the server with '
-    "<code>--policies RUN RUN</code>.</p>"
-)
+_HOW = "<code>--policies RUN RUN</code>"
 
 
 class Policies(Protocol):
@@ -69,16 +67,22 @@ class Answers:
         account = signed_in(self._accounts, request.cookies)
         if account is None:
             raise gr.Error("sign in first", print_exception=False)
-        return account.role == "admin"
+        return account.may("admin")
 
-    def choices(self, request: gr.Request) -> tuple[gr.Dropdown, gr.Dropdown]:
-        """What the two menus offer to this person."""
-        named = self._sees_names(request)
+    def choices(self, request: gr.Request) -> tuple[gr.Component, ...]:
+        """What the two menus offer to this person, and the words around them."""
+        named, words = self._sees_names(request), _words(request)
         options = [
-            (run.name if named else f"Policy {index + 1}", index)
+            (run.name if named else words("policy", number=index + 1), index)
             for index, run in enumerate(self._runs)
         ]
-        return gr.Dropdown(options, value=0), gr.Dropdown(options, value=min(1, len(options) - 1))
+        last = min(1, len(options) - 1)
+        return (
+            gr.Dropdown(options, value=0, label=words("left_policy")),
+            gr.Dropdown(options, value=last, label=words("right_policy")),
+            gr.Textbox(label=words("prompt"), placeholder=words("prompt_hint")),
+            gr.Button(words("answer")),
+        )
 
     def answer(
         self, prompt: str, first: int | None, second: int | None, request: gr.Request
@@ -86,7 +90,7 @@ class Answers:
         """Both answers as they grow."""
         named = self._sees_names(request)
         if not 0 < len(prompt.strip()) <= MAX_PROMPT:
-            raise gr.Error(f"type a prompt of 1 to {MAX_PROMPT} characters", print_exception=False)
+            raise gr.Error(_words(request)("prompt_length", most=MAX_PROMPT), print_exception=False)
         messages = (Message("user", prompt),)
         # who sends before the menus have come gets the policies that they would show
         shown = 0, min(1, len(self._runs) - 1)
@@ -98,44 +102,52 @@ class Answers:
                 yield _text(left), _text(right)
         except RLHFError as error:
             # The sentence may name a run folder, which raters must not see.
-            reason = str(error) if named else "the policies cannot answer now; tell an admin"
+            reason = str(error) if named else _words(request)("cannot_answer")
             raise gr.Error(reason, print_exception=False) from error
+
+
+def _words(request: gr.Request) -> Words:
+    return words_for(request.cookies, request.headers.get("accept-language"))
 
 
 def page(runs: Sequence[Path], loader: PolicyLoader, accounts: Accounts) -> gr.Blocks:
     """The page for the policies in ``runs``."""
     with gr.Blocks(title="Compare · rlhf label", analytics_enabled=False) as blocks:
         header("compare")
-        with gr.Column(elem_classes="rl-compare"):
-            gr.HTML("<h1>Compare two policies</h1>", apply_default_css=False)
+        with gr.Column(elem_classes="rl-compare", elem_id="rl-content"):
+            title = f"<h1>{say.html('compare_title')}</h1>"
+            none = f'<p class="rl-wait">{say.html("no_policies")} {_HOW}</p>'
+            gr.HTML(
+                title if runs else title + none,
+                js_on_load=script("fill.js"),
+                apply_default_css=False,
+            )
             if runs:
                 _live(Answers(runs, loader, accounts))
-            else:
-                gr.HTML(_NO_RUNS, apply_default_css=False)
     return blocks
 
 
 def _live(answers: Answers) -> None:
     prompt = gr.Textbox(
-        label="Prompt",
-        placeholder="What would you ask?",
+        label=say("prompt"),
+        placeholder=say("prompt_hint"),
         lines=3,
         max_lines=12,
         max_length=MAX_PROMPT,
         autofocus=True,
     )
-    send = gr.Button("Answer", variant="primary", elem_classes="rl-send")
+    send = gr.Button(say("answer"), variant="primary", elem_classes="rl-send")
     with gr.Row(elem_classes="rl-two"):
         with gr.Column():
-            first = gr.Dropdown([], label="Left policy", interactive=True)
+            first = gr.Dropdown([], label=say("left_policy"), interactive=True)
             left = gr.HTML(_text(""), apply_default_css=False)
         with gr.Column():
-            second = gr.Dropdown([], label="Right policy", interactive=True)
+            second = gr.Dropdown([], label=say("right_policy"), interactive=True)
             right = gr.HTML(_text(""), apply_default_css=False)
     gr.on(
         None,  # when the page loads
         answers.choices,
-        outputs=[first, second],
+        outputs=[first, second, prompt, send],
         show_progress="hidden",
         api_visibility="private",
     )

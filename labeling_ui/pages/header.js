@@ -1,6 +1,8 @@
-// Who is signed in; the admin's link for admins; the way out.
+// The words of the bar, who is signed in, the admin's link for admins, the way out.
 (async () => {
-  const me = await fetch("/api/me");
+  const [me] = await Promise.all([fetch("/api/me"), rlWords.ready]);
+  rlWords.fill(element);
+  rlWords.offer(element.querySelector(".rl-language"));
   if (me.status === 401) {
     location.assign("/login?next=" + encodeURIComponent(location.pathname));
     return;

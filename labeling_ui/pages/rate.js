@@ -4,6 +4,8 @@ const page = element.querySelector(".rl-rate");
 const find = (selector) => page.querySelector(selector);
 const all = (selector) => [...page.querySelectorAll(selector)];
 const ANSWERS = ["left", "right", "tie", "both_bad", "skip"];
+const KEYS = JSON.parse(page.dataset.keys);
+const say = (key, values) => rlWords.say(key, values);
 
 let me = "";
 let campaigns = [];
@@ -35,11 +37,14 @@ async function call(path, body) {
     await new Promise(() => {});
   }
   const data = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(data.detail), { status: answer.status });
+  if (!answer.ok) {
+    const wait = Number(answer.headers.get("Retry-After"));
+    throw Object.assign(new Error(data.detail), { status: answer.status, wait });
+  }
   return data;
 }
 
-// Until the server answers: it may be restarting, or the network away.
+// Until the server answers: it may be restarting, or the network away, or we asked too often.
 async function insist(work) {
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
     try {
@@ -47,9 +52,9 @@ async function insist(work) {
       notice("");
       return data;
     } catch (error) {
-      if (error.status && error.status < 500) throw error;
-      notice("The server does not answer; your answer is kept here. Trying again…");
-      await sleep(wait);
+      if (error.status && error.status < 500 && error.status !== 429) throw error;
+      notice(error.wait ? say("too_fast", { seconds: error.wait }) : say("kept_here"));
+      await sleep(error.wait ? error.wait * 1000 : wait);
     }
   }
 }
@@ -89,7 +94,7 @@ async function choose(choice) {
   page.dataset.state = "sending";
   try {
     const data = await deliver(unsent);
-    saved("Saved ✓ " + data.saved);
+    saved(say("saved", { number: data.saved }));
     show(data);
   } catch (error) {
     await refresh();
@@ -103,11 +108,11 @@ async function undo() {
   busy = true;
   try {
     const data = await call(base() + "/undo?html=true", {});
-    saved("Undone");
+    saved(say("undone"));
     show(data);
     notice("");
   } catch (error) {
-    notice(error.status ? sentence(error.message) : "The server does not answer; nothing undone.");
+    notice(error.status ? sentence(error.message) : say("nothing_undone"));
   }
   busy = false;
 }
@@ -138,6 +143,14 @@ function write(place, html, text) {
   else place.innerHTML = html; // rendered and cleaned by the server
 }
 
+// What is wider than its place can be scrolled by keyboard.
+function letScroll() {
+  for (const place of all(".rl-text")) {
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+}
+
 function paintTexts() {
   const talk = find(".rl-talk");
   talk.replaceChildren(...item.messages.map((message, index) => {
@@ -145,7 +158,7 @@ function paintTexts() {
     turn.className = "rl-turn rl-" + message.role;
     const who = document.createElement("span");
     who.className = "rl-who";
-    who.textContent = sentence(message.role).slice(0, -1);
+    who.textContent = say(message.role);
     const text = document.createElement("div");
     text.className = "rl-text";
     text.dir = "auto";
@@ -156,6 +169,7 @@ function paintTexts() {
   for (const [place, side] of ["left", "right"].entries()) {
     write(find(`[data-text=${side}]`), item.html.responses[place], item.responses[place]);
   }
+  letScroll();
 }
 
 function show({ item: next, progress }) {
@@ -164,7 +178,7 @@ function show({ item: next, progress }) {
   find(".rl-progress i").style.width = (total ? (100 * done) / total : 100) + "%";
   find(".rl-progress").setAttribute("aria-valuemax", total);
   find(".rl-progress").setAttribute("aria-valuenow", done);
-  find("[data-count]").textContent = `${done} of ${total}`;
+  find("[data-count]").textContent = say("count", { done, total });
   find(".rl-wait").hidden = true;
   find(".rl-work").hidden = !item;
   find(".rl-done").hidden = !!item;
@@ -174,20 +188,22 @@ function show({ item: next, progress }) {
   page.dataset.state = item ? "ready" : "done";
   if (!item) {
     const rest = total - done;
-    find("[data-done]").textContent = rest
-      ? `You answered ${done}. The last ${rest} are with other raters; some may come back to you.`
-      : `You answered ${done}. Thank you.`;
-    tell(`All done, ${done} answered`);
+    find("[data-done]").textContent = say(rest ? "done_rest" : "done_all", { done, rest });
+    tell(say("all_done_live", { done }));
     return;
   }
   paintTexts();
   shownAt = new Date().toISOString();
   page.dataset.assignment = item.assignment;
   window.scrollTo(0, 0);
-  tell(`Comparison ${done + 1} of ${total}`);
+  tell(say("comparison_of", { number: done + 1, total }));
 }
 
-const tell = (text) => { find("[data-live]").textContent = text; };
+// Read out, after what was saved; the same words twice are read twice.
+function tell(text) {
+  const before = find("[data-saved]").textContent;
+  find("[data-live]").textContent = before ? `${before}. ${text}` : text;
+}
 
 function setExact(on) {
   exact = on;
@@ -201,10 +217,18 @@ function toggleStrength(chip) {
   chip.setAttribute("aria-pressed", String(on));
 }
 
-function act(action, target) {
+function toggleGuidelines() {
+  const guidelines = find(".rl-guidelines");
+  guidelines.open = !guidelines.open && !guidelines.hidden;
+  if (guidelines.open) guidelines.querySelector("summary").focus();
+}
+
+function act(action) {
   if (ANSWERS.includes(action)) choose(action);
   else if (action === "undo") undo();
-  else if (action === "strength") toggleStrength(target);
+  else if (action.startsWith("strength")) toggleStrength(find(`[data-do=${action}]`));
+  else if (action === "reason" && item) find(".rl-reason").focus();
+  else if (action === "guidelines") toggleGuidelines();
   else if (action === "exact") setExact(!exact);
   else if (action === "help") find(".rl-help").showModal();
   else if (action === "close") find(".rl-help").close();
@@ -213,25 +237,27 @@ function act(action, target) {
 
 page.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
-  if (button) act(button.dataset.do, button);
+  if (button) act(button.dataset.do);
 });
+
+// A key by its character; on a keyboard without Latin letters, by its place.
+function actionOf(event) {
+  const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
+  return KEYS[event.key.toLowerCase()] || (place && !/[a-z]/i.test(event.key) && KEYS[place[1].toLowerCase()]);
+}
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
   if (event.key === "Escape" && typing) typing.blur();
   if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (find(".rl-help").open) return;
-  const key = event.key === "t" ? "0" : event.key.toLowerCase();
-  if (key === "?") act("help");
-  else if (key === "x") act("exact");
-  else if (key === "r" && item) {
-    event.preventDefault();
-    find(".rl-reason").focus();
-  } else {
-    const button = find(`[data-key="${CSS.escape(key)}"]`);
-    if (button) act(button.dataset.do, button);
-  }
+  const action = actionOf(event);
+  if (!action) return;
+  event.preventDefault();
+  act(action);
 });
+
+window.addEventListener("resize", letScroll);
 
 async function open(name) {
   campaign = campaigns.find((one) => one.name === name) || campaigns[0];
@@ -239,18 +265,20 @@ async function open(name) {
   find(".rl-pick").value = campaign.name;
   const guidelines = find(".rl-guidelines");
   guidelines.hidden = !campaign.guidelines;
-  guidelines.querySelector("div").innerHTML = campaign.guidelines; // rendered by the server
+  guidelines.querySelector("div").innerHTML = campaign.guidelines; // cleaned by the server
   sessionStorage.setItem("rlhf-campaign", campaign.name);
   page.dataset.state = "loading"; // what is on the screen is still of the campaign before
   await refresh();
 }
 
 async function start() {
+  await rlWords.ready;
+  rlWords.fill(page);
   me = (await insist(() => call("/api/me"))).name;
   await deliverLeftovers();
   campaigns = await insist(() => call("/api/campaigns?html=true"));
   if (!campaigns.length) {
-    find(".rl-wait").textContent = "There is nothing to rate yet.";
+    find(".rl-wait").textContent = say("nothing_to_rate");
     page.dataset.state = "empty";
     return;
   }

@@ -4,115 +4,130 @@ The layout is static; ``rate.js`` fills it from the HTTP API, so that no text of
 passes through a template.
 """
 
+import json
+from html import escape
+
 import gradio as gr
 
-from labeling_ui.pages import header, script
+from labeling_ui.keymap import Keymap
+from labeling_ui.pages import header, say, script
 
-# What a key does; the buttons and the help show it from here.
-KEYS = (
-    ("left", "1", "Response 1 is better"),
-    ("right", "2", "Response 2 is better"),
-    ("tie", "0", "Tie"),
-    ("both_bad", "b", "Both bad"),
-    ("skip", "s", "Skip"),
-    ("undo", "u", "Undo"),
-)
-STRENGTHS = (("7", "Slightly"), ("8", "Clearly"), ("9", "Much"))
-_MORE_KEYS = (
-    ("t", "Tie, like 0"),
-    ("7 8 9", "How much better: slightly, clearly, much"),
-    ("r", "Write a reason (Esc leaves the box)"),
-    ("x", "Exact text, without formatting"),
-    ("?", "This help"),
-)
+ANSWERS = ("left", "right", "tie", "both_bad", "skip")
+STRENGTHS = ("strength_1", "strength_2", "strength_3")
 
 
-def _answer(action: str, key: str, label: str) -> str:
-    look = "rl-main" if action in ("left", "right") else "rl-side"
-    return (
-        f'<button type="button" class="{look} rl-{action}" data-do="{action}" data-key="{key}" '
-        f'aria-keyshortcuts="{key}"><span>{label}</span><kbd>{key}</kbd></button>'
-    )
+class Layout:
+    """The page without any comparison in it, with the keys of ``keymap`` on its buttons."""
+
+    def __init__(self, keymap: Keymap) -> None:
+        self._keymap = keymap
+
+    def _key(self, action: str) -> str:
+        return f"<kbd>{escape(self._keymap[action][0])}</kbd>"
+
+    def _shortcut(self, action: str) -> str:
+        return f'aria-keyshortcuts="{escape(" ".join(self._keymap[action]))}"'
+
+    def _answer(self, action: str) -> str:
+        look = "rl-main" if action in ("left", "right") else "rl-side"
+        return (
+            f'<button type="button" class="{look} rl-{action}" data-do="{action}" '
+            f"{self._shortcut(action)}>{say.html(action)}{self._key(action)}</button>"
+        )
+
+    def _chip(self, number: int, action: str) -> str:
+        return (
+            f'<button type="button" class="rl-chip" data-do="{action}" data-strength="{number}" '
+            f'aria-pressed="false" {self._shortcut(action)}>'
+            f"{say.html(action)}{self._key(action)}</button>"
+        )
+
+    def _help(self) -> str:
+        named = {
+            **{action: action for action in (*ANSWERS, "undo")},
+            **dict.fromkeys(("reason", "guidelines", "exact", "help"), ""),
+        }
+        rows = [(self._keymap[a], say.html(key or f"help_{a}")) for a, key in named.items()]
+        words = " · ".join(say.html(action) for action in STRENGTHS)
+        keys = tuple(key for action in STRENGTHS for key in self._keymap[action])
+        rows.insert(len(ANSWERS) + 1, (keys, f"{say.html('how_much')} {words}"))
+        entries = "".join(
+            "<dt>" + " ".join(f"<kbd>{escape(key)}</kbd>" for key in keys) + f"</dt><dd>{text}</dd>"
+            for keys, text in rows
+        )
+        return (
+            '<dialog class="rl-help" aria-labelledby="rl-help-title">'
+            f'<h2 id="rl-help-title">{say.html("keys")}</h2><dl>{entries}</dl>'
+            f'<button type="button" class="rl-side" data-do="close">{say.html("close")}</button>'
+            "</dialog>"
+        )
+
+    def html(self) -> str:
+        """The whole page below the bar."""
+        keys = {key: action for action, keys in self._keymap.items() for key in keys}
+        answers = {action: self._answer(action) for action in (*ANSWERS, "undo")}
+        chips = "".join(self._chip(number, a) for number, a in enumerate(STRENGTHS, start=1))
+        return f"""
+<div class="rl-rate" id="rl-content" data-state="loading" data-keys="{escape(json.dumps(keys))}">
+  <div class="rl-status">
+    <h1 data-campaign dir="auto">{say.html("rating")}</h1>
+    <select class="rl-pick" {_label("campaign")} hidden></select>
+    <div class="rl-progress" role="progressbar" {_label("progress")} aria-valuemin="0">
+      <i></i></div>
+    <span class="rl-count" data-count></span>
+    <span class="rl-saved" data-saved></span>
+    <button type="button" class="rl-quiet" data-do="exact" aria-pressed="false"
+      {self._shortcut("exact")}>{say.html("exact_text")} {self._key("exact")}</button>
+    <button type="button" class="rl-quiet" data-do="help"
+      {self._shortcut("help")}>{say.html("keys")} {self._key("help")}</button>
+  </div>
+  <p class="rl-notice" role="alert" dir="auto" hidden></p>
+  <details class="rl-guidelines" hidden><summary {self._shortcut("guidelines")}>
+    {say.html("guidelines")}</summary><div class="rl-text" dir="auto"></div></details>
+  <p class="rl-wait" data-t="loading">{say("loading")}</p>
+  <div class="rl-done" hidden>
+    <h2>{say.html("all_done")}</h2><p data-done></p>
+    <button type="button" class="rl-side" data-do="again">{say.html("look_for_more")}</button>
+    <button type="button" class="rl-side" data-do="undo">{say.html("undo_last")}
+      {self._key("undo")}</button>
+  </div>
+  <div class="rl-work" hidden>
+    <section class="rl-talk" {_label("conversation")}></section>
+    <section class="rl-pair" {_label("responses")}>
+      {_response("left", 1)}{_response("right", 2)}
+    </section>
+    <section class="rl-answers" {_label("your_answer")}>
+      <div class="rl-extra">
+        <div class="rl-chips" role="group" {_label("how_much_optional")}>
+          <span class="rl-hint" data-t="how_much">{say("how_much")}</span>{chips}</div>
+        <textarea class="rl-reason" rows="1" maxlength="4000" dir="auto" {_label("reason_label")}
+          {self._shortcut("reason")} data-t-placeholder="reason_hint"
+          placeholder="{say("reason_hint")}"></textarea>
+      </div>
+      <div class="rl-keys">{answers["left"]}{answers["tie"]}{answers["right"]}</div>
+      <div class="rl-keys rl-minor">{answers["both_bad"]}{answers["skip"]}{answers["undo"]}</div>
+    </section>
+  </div>
+  <div class="rl-unseen" data-live role="status" aria-live="polite"></div>
+  {self._help()}
+</div>"""
+
+
+def _label(key: str) -> str:
+    return f'data-t-aria-label="{key}" aria-label="{escape(say(key))}"'
 
 
 def _response(side: str, number: int) -> str:
     return (
         f'<article class="rl-response" aria-labelledby="rl-{side}-title">'
-        f'<h2 id="rl-{side}-title">Response {number}</h2>'
+        f'<h2 id="rl-{side}-title">{say.html(f"response_{number}")}</h2>'
         f'<div class="rl-text" dir="auto" data-text="{side}"></div></article>'
     )
 
 
-def _help() -> str:
-    rows = [(key, label) for _, key, label in KEYS] + list(_MORE_KEYS)
-    entries = "".join(f"<dt><kbd>{key}</kbd></dt><dd>{label}</dd>" for key, label in rows)
-    return (
-        '<dialog class="rl-help" aria-labelledby="rl-help-title">'
-        f'<h2 id="rl-help-title">Keys</h2><dl>{entries}</dl>'
-        '<button type="button" class="rl-side" data-do="close">Close</button></dialog>'
-    )
-
-
-def layout() -> str:
-    """The page without any comparison in it."""
-    buttons = {action: _answer(action, key, label) for action, key, label in KEYS}
-    strengths = "".join(
-        f'<button type="button" class="rl-chip" data-do="strength" data-strength="{number}" '
-        f'data-key="{key}" aria-pressed="false" aria-keyshortcuts="{key}">{label}'
-        f"<kbd>{key}</kbd></button>"
-        for number, (key, label) in enumerate(STRENGTHS, start=1)
-    )
-    return f"""
-<div class="rl-rate" data-state="loading">
-  <div class="rl-status">
-    <h1 data-campaign>Rating</h1>
-    <select class="rl-pick" aria-label="Campaign" hidden></select>
-    <div class="rl-progress" role="progressbar" aria-label="Your progress" aria-valuemin="0">
-      <i></i></div>
-    <span class="rl-count" data-count></span>
-    <span class="rl-saved" data-saved></span>
-    <button type="button" class="rl-quiet" data-do="exact" aria-pressed="false"
-      aria-keyshortcuts="x">Exact text <kbd>x</kbd></button>
-    <button type="button" class="rl-quiet" data-do="help" aria-keyshortcuts="?">Keys
-      <kbd>?</kbd></button>
-  </div>
-  <p class="rl-notice" role="alert" hidden></p>
-  <details class="rl-guidelines" hidden><summary>Guidelines</summary>
-    <div class="rl-text" dir="auto"></div></details>
-  <p class="rl-wait">Loading…</p>
-  <div class="rl-done" hidden>
-    <h2>All done</h2><p data-done></p>
-    <button type="button" class="rl-side" data-do="again">Look for more</button>
-    <button type="button" class="rl-side" data-do="undo">Undo the last answer <kbd>u</kbd></button>
-  </div>
-  <div class="rl-work" hidden>
-    <section class="rl-talk" aria-label="Conversation"></section>
-    <section class="rl-pair" aria-label="Responses">
-      {_response("left", 1)}{_response("right", 2)}
-    </section>
-    <div class="rl-answers" role="group" aria-label="Your answer">
-      <div class="rl-extra">
-        <div class="rl-chips" role="group" aria-label="How much better, optional">
-          <span class="rl-hint">How much better?</span>{strengths}</div>
-        <textarea class="rl-reason" rows="1" maxlength="4000" aria-label="Reason, optional"
-          placeholder="Why? (optional)"></textarea>
-      </div>
-      <div class="rl-keys">
-        {buttons["left"]}{buttons["tie"]}{buttons["right"]}
-      </div>
-      <div class="rl-keys rl-minor">
-        {buttons["both_bad"]}{buttons["skip"]}{buttons["undo"]}
-      </div>
-    </div>
-  </div>
-  <div class="rl-unseen" data-live role="status" aria-live="polite"></div>
-  {_help()}
-</div>"""
-
-
-def page() -> gr.Blocks:
+def page(keymap: Keymap) -> gr.Blocks:
     """The page; it has no Gradio event, so there is nothing to call behind its back."""
     with gr.Blocks(title="Rate · rlhf label", analytics_enabled=False) as blocks:
         header("rate")
-        gr.HTML(layout(), js_on_load=script("rate.js"), apply_default_css=False)
+        gr.HTML(Layout(keymap).html(), js_on_load=script("rate.js"), apply_default_css=False)
     return blocks

@@ -1,5 +1,14 @@
 const form = document.querySelector("form");
 const problem = document.querySelector(".rl-problem");
+const texts = JSON.parse(form.dataset.texts);
+
+async function reason(answer) {
+  if (answer.status === 401) return texts.wrong_password;
+  const wait = answer.headers.get("Retry-After");
+  if (wait) return texts.too_many_tries.replace("{seconds}", wait);
+  const sentence = (await answer.json()).detail;
+  return sentence.charAt(0).toUpperCase() + sentence.slice(1) + ".";
+}
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -18,11 +27,16 @@ form.addEventListener("submit", async (event) => {
       location.assign(/^\/(rate|compare|admin)\/?$/.test(next) ? next : "/rate/");
       return;
     }
-    const sentence = (await answer.json()).detail;
-    problem.textContent = sentence.charAt(0).toUpperCase() + sentence.slice(1) + ".";
+    problem.textContent = await reason(answer);
     form.password.select();
   } catch {
-    problem.textContent = "The server does not answer. Try again in a moment.";
+    problem.textContent = texts.server_silent;
   }
   button.disabled = false;
+});
+
+form.querySelector(".rl-language").addEventListener("change", (event) => {
+  document.cookie = `rlhf_label_language=${event.target.value}; path=/; max-age=31536000; SameSite=Lax`
+    + (location.protocol === "https:" ? "; Secure" : "");
+  location.reload();
 });

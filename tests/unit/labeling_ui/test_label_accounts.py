@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from labeling_ui.accounts import Accounts, Throttle, Throttled, session_secret
+from labeling_ui.accounts import Accounts, session_secret
+from labeling_ui.limits import Throttle, Throttled
 from labeling_ui.store import Conflict
 from labeling_ui.tables import UserRow
 from rlhf.errors import ConfigError, DataError

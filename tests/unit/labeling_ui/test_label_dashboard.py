@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeling_ui import dashboard
-from labeling_ui.api import COOKIE
 from labeling_ui.ballot import Answer
+from labeling_ui.callers import COOKIE
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.dashboard import Dashboard, figures_of, timeline_of
 from labeling_ui.export import export

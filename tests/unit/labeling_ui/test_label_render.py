@@ -1,42 +1,19 @@
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui.render import render
+from labeling_ui.formulas import ATTRIBUTES, MAX_FORMULA, TAGS
+from labeling_ui.render import MAX_RENDERED, render
+from tests.hostile import MARKUP as HOSTILE
 
 ALLOWED = {
     *("p", "br", "hr", "blockquote", "pre", "code", "em", "strong", "s", "a", "ol", "ul", "li"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
 }
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "<style>*{display:none}</style>",
-    '<div style="position:fixed;inset:0">over everything</div>',
-    "<form action=https://elsewhere><input><button>go</button></form>",
-    "<iframe src=https://elsewhere></iframe>",
-    "<svg onload=alert(1)>",
-    "![pixel](https://elsewhere/pixel.png)",
-    "[x](javascript:alert(1))",
-    "[x](JaVaScRiPt&colon;alert(1))",
-    "[x](data:text/html,<script>alert(1)</script>)",
-    "[x](vbscript:x)",
-    "<a href='https://ok' onclick=alert(1)>x</a>",
-    '[x](https://ok "onmouseover=alert(1)")',
-    '[x](https://ok" onclick="alert\\(1\\))',
-    "```html\n<script>alert(1)</script>\n```",
-    '```"><script>alert(1)</script>\nx\n```',
-    "| a |\n|---|\n| <script>alert(1)</script> |",
-    "<!-- comment -->",
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "<think>hidden</think>",
-    "<math><mi//xlink:href='data:x,<script>alert(1)</script>'>",
-    "</div></div></article><h1>escaped</h1>",
-]
 
 
 class Elements(HTMLParser):
@@ -62,8 +39,8 @@ def harmless(html: str) -> bool:
     seen = Elements(html)
     links = [value or "" for name, value in seen.attributes if name == "href"]
     return (
-        set(seen.tags) <= ALLOWED
-        and {name for name, _ in seen.attributes} <= {"href", "rel", "target", "start"}
+        set(seen.tags) <= ALLOWED | TAGS
+        and {name for name, _ in seen.attributes} <= {"href", "rel", "target", "start"} | ATTRIBUTES
         and all(re.match(r"(https?:|mailto:|[^:]*$)", link) for link in links)
     )
 
@@ -84,7 +61,12 @@ def test_any_text_is_only_text(text):
 
 
 def test_html_in_an_answer_is_shown_as_it_was_written():
-    for text in ("<b>bold</b> & <think>so</think>", "${alert(1)} {{value}}", "a < b > c"):
+    for text in (
+        "<b>bold</b> & <think>so</think>",
+        "${alert(1)} {{value}}",
+        "a < b > c",
+        "$5 or 6$",
+    ):
         assert Elements(render(text)).text.strip() == text
 
 
@@ -105,3 +87,102 @@ def test_links_open_elsewhere_and_tell_nobody():
     assert 'href="https://shop.example/x"' in html
     assert 'rel="noopener noreferrer nofollow"' in html
     assert 'target="_blank"' in html
+
+
+# Formulas.
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        (r"\(x^2\)", "<msup><mi>x</mi><mn>2</mn></msup>"),
+        (r"so $$\frac{a}{b}$$ is", "<mfrac><mrow><mi>a</mi></mrow><mrow><mi>b</mi></mrow></mfrac>"),
+        ("\\[\n\\sqrt x\n\n- 1 = 0\n\\]", "<msqrt><mi>x</mi></msqrt>"),
+        (r"\(\mathbb R \le \sum_i\)", "<mo>≤</mo>"),
+        ("- $$a < b$$\n- c", "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"),
+        (r"\(\text{<b>no</b> & yes}\)", "<mtext>&lt;b&gt;no&lt;/b&gt;"),
+    ],
+)
+def test_latex_between_its_marks_becomes_mathml(text, inside):
+    html = render(text)
+    assert inside in html
+    assert html.count("<math ") == 1
+    assert harmless(html)
+
+
+def test_a_formula_of_its_own_line_stands_apart_and_one_in_a_line_does_not():
+    assert 'display="block"' in render("$$x$$")
+    assert 'display="inline"' in render(r"a \(x\) b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "it costs $5, not 6$",
+        r"$$\frac{1$$",
+        r"\(x^\)",
+        r"\[\undefined{x}\]",
+        r"$$\frac{1}$$",
+        r"\(a}{b\)",
+        r"$$\begin{matrix}a$$",
+        r"$$\end{matrix}\begin{matrix}$$",
+        r"\(a^b^c\)",
+        r"$$\href{javascript:alert(1)}{x}$$",
+        r"$$\style{position:fixed}{x}$$",
+        r"$$\class{rl-main}{x}$$",
+        r"$$\def\a{\a}\a$$",
+        r"$$\newcommand{\a}{xx}\a$$",
+        "$$100% sure$$",
+        r"\(&#60;\)",
+        "$$" + "x" * (MAX_FORMULA + 1) + "$$",
+        "$$" + "{" * 900 + "}" * 900 + "$$",
+        r"\(" + r"\sqrt" * 300 + r"\)",
+        "$$ $$",
+    ],
+)
+def test_latex_that_is_wrong_or_too_much_shows_as_it_was_written(text):
+    seen = Elements(render(text))
+    assert seen.text.strip() == text
+    assert "math" not in seen.tags
+
+
+def test_code_shows_latex_as_code():
+    assert "<code>$$x$$</code>" in render("`$$x$$`")
+    assert Elements(render("```tex\n\\[x\\]\n```")).text.strip() == r"\[x\]"
+
+
+def test_a_formula_cannot_leave_its_place():
+    html = render(r"\(a \hspace{-900em} \hspace{1em} \color{red}{b} \rule{400em}{400em}\)")
+    assert "900" not in html
+    assert "400" not in html
+    assert "red" not in html
+    assert 'width="1em"' in html
+
+
+def test_text_beyond_the_limit_shows_as_it_was_written():
+    text = "*x* <b>\n" * (MAX_RENDERED // 8 + 1)
+    assert Elements(render(text)).text == text + "\n"
+
+
+LATEX = (
+    r"\frac \sqrt { } x ^ _ \left( \right) \begin{matrix} \end{matrix} & \\ \text{<b>} \over $ < 1 "
+    r"\limits \hat \mathbb ' \sum \operatorname \substack \middle| \genfrac \root \phantom{x} \not "
+    r"\tag{1} \verb|<| &lt; \mbox{</math><script>} \rule{9em}{1em} \href{x}{y} \( \) $$ \[ \]"
+)
+latex = st.sampled_from(LATEX.split())
+
+
+@given(st.lists(latex, max_size=40))
+def test_any_latex_is_a_sound_formula_or_text(parts):
+    html = render("$$" + " ".join(parts) + "$$")
+    assert harmless(html)
+
+
+@pytest.mark.parametrize(
+    "part", ["[", "*a ", "`a``", "> ", "[a](", "$$", r"\(", "![a", "**_", r"\(x\) ", "~~a", "<!--"]
+)
+def test_no_text_keeps_the_server_busy(part):
+    text = (part * MAX_RENDERED)[:MAX_RENDERED]
+    start = time.process_time()
+    render(text)
+    assert time.process_time() - start < 5  # half a second here; quadratic would be minutes

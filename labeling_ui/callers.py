@@ -1,0 +1,91 @@
+"""Who calls, whether they may, and what they are told if they may not."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from labeling_ui.accounts import Account, Accounts, UserRole
+from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
+from labeling_ui.passes import Passes
+from labeling_ui.store import Conflict, NotFound, StoreError
+from rlhf.errors import RLHFError
+
+COOKIE = "rlhf_label_session"
+
+MAX_DETAIL = 280
+
+_STATUS = {NotFound: 404, Conflict: 409, StoreError: 503}
+_ARTICLE: Mapping[UserRole, str] = {"adjudicator": "an adjudicator", "admin": "an admin"}
+
+
+class Refused(RLHFError):  # noqa: N818 - 401 or 403
+    """The caller is not signed in, or may not do this."""
+
+    def __init__(self, status: Literal[401, 403], message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Callers:
+    """Finds out who sent a request: by the cookie of a session, or the token of a program."""
+
+    def __init__(self, accounts: Accounts, passes: Passes) -> None:
+        self._accounts, self._passes = accounts, passes
+        self._rate = Rate(PER_ACCOUNT)
+
+    def who(self, request: Request) -> Account | None:
+        """The caller, if it is anybody; a token that does not work is nobody's."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._passes.of_token(token.strip())
+        return signed_in(self._accounts, request.cookies)
+
+    def need(self, request: Request, role: UserRole) -> Account:
+        """The caller, who may do what ``role`` may.
+
+        Raises:
+            Refused: if it is nobody, or may not.
+            TooMany: if the account asks too often.
+        """
+        account = self.who(request)
+        if account is None:
+            raise Refused(401, "sign in first")
+        self._rate.spend(str(account.id))
+        if not account.may(role):
+            raise Refused(403, f"only {_ARTICLE.get(role, 'a ' + role)} may do this")
+        return account
+
+
+def signed_in(accounts: Accounts, cookies: Mapping[str, str]) -> Account | None:
+    """Who sent a request with these cookies, if anybody."""
+    return accounts.of_cookie(cookies.get(COOKIE))
+
+
+def error_answer(_: Request, error: Exception) -> JSONResponse:
+    """What a user can put right, as ``{"detail": sentence}`` with the fitting status."""
+    if isinstance(error, TooMany):
+        return told(429, str(error), {"Retry-After": str(error.seconds)})
+    status = error.status if isinstance(error, Refused) else 422
+    for kind, code in _STATUS.items():
+        status = code if isinstance(error, kind) else status
+    return told(status, str(error))
+
+
+def invalid_answer(_: Request, error: Exception) -> JSONResponse:
+    """A body of the wrong shape, in one sentence; what was sent is not echoed."""
+    assert isinstance(error, RequestValidationError)
+    parts = (
+        ".".join(str(step) for step in problem["loc"] if step != "body") + ": " + problem["msg"]
+        for problem in error.errors()
+    )
+    return told(422, "; ".join(parts))
+
+
+def told(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A refusal in one line that any client can read; it may quote what was sent, shortened."""
+    line = " ".join(detail.encode(errors="backslashreplace").decode().split())
+    short = line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
+    return JSONResponse({"detail": short}, status, headers)

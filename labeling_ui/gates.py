@@ -1,0 +1,155 @@
+"""What every request passes before it is answered: size, rate, origin, and the doors of pages."""
+
+from collections.abc import Mapping, Set
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from labeling_ui.accounts import Accounts, UserRole
+from labeling_ui.callers import Callers, error_answer, signed_in, told
+from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
+from labeling_ui.pages import sign_in
+from labeling_ui.words import words_for
+
+MAX_BODY = 1 << 20
+"""Bytes that anybody may send at once; what needs more is an admin's business."""
+MAX_ADMIN_BODY = 64 << 20
+
+# Gradio does not start without 'unsafe-eval'. Nothing may be loaded from, or sent to, elsewhere.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-src 'none'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+_ON_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
+
+# All of Gradio that a page needs. It has sixty more paths: uploads, files, monitoring, proxies.
+_NEEDED = {"/", "/config", "/theme.css", "/favicon.ico"}
+_NEEDED_BELOW = ("/assets/", "/static/")
+_EVENTS = {"/gradio_api/queue/join", "/gradio_api/queue/data"}
+
+
+class Guard:
+    """ASGI middleware: what is too much, too often or from another site's page is refused.
+
+    Args:
+        app: What answers the rest.
+        callers: Who may send much.
+        only_https: A proxy does TLS before us; what did not come through it is refused.
+    """
+
+    def __init__(self, app: ASGIApp, callers: Callers, *, only_https: bool = False) -> None:
+        self._app, self._callers, self._only_https = app, callers, only_https
+        self._rate = Rate(PER_ADDRESS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = _HEADERS | (_ON_HTTPS if scope["scheme"] == "https" else {})
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        answer = self._refusal(Request(scope)) or self._app
+        await answer(scope, receive, send_guarded)
+
+    def _refusal(self, request: Request) -> JSONResponse | None:
+        if request.url.path == "/healthz":
+            return None
+        if self._only_https and request.url.scheme != "https":
+            return told(
+                400, "this server answers only through its proxy, which must set X-Forwarded-Proto"
+            )
+        try:
+            self._rate.spend(request.client.host if request.client else "")
+        except TooMany as error:
+            return error_answer(request, error)
+        if request.method in ("GET", "HEAD"):
+            return None
+        if _foreign(request.headers):
+            return told(403, "this request comes from another site")
+        return self._too_big(request)
+
+    def _too_big(self, request: Request) -> JSONResponse | None:
+        if "transfer-encoding" in request.headers:
+            return told(411, "a body must come with its Content-Length")
+        length = int(request.headers.get("content-length", 0))  # the server checked its digits
+        if length <= MAX_BODY:
+            return None
+        account = self._callers.who(request)
+        limit = MAX_ADMIN_BODY if account and account.may("admin") else MAX_BODY
+        if length <= limit:
+            return None
+        return told(413, f"a body may have {limit >> 20} MiB; send less at once")
+
+
+class Doors:
+    """ASGI middleware: who opens a page without the right to is told where to go instead.
+
+    Gradio would answer 401 in JSON. What a page may do is still checked behind the door. Paths of
+    Gradio that a page does not need are shut for everybody.
+
+    Args:
+        app: What is behind the doors.
+        accounts: Who comes.
+        pages: The role that each page needs.
+        still: The pages without events.
+    """
+
+    def __init__(
+        self, app: ASGIApp, accounts: Accounts, pages: Mapping[str, UserRole], still: Set[str]
+    ) -> None:
+        self._app, self._accounts, self._pages = app, accounts, pages
+        self._needed = {page: _NEEDED if page in still else _NEEDED | _EVENTS for page in pages}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        answer = self._app
+        if scope["type"] == "http":
+            _, first, rest = (scope["path"].rstrip("/") + "//").split("/", 2)
+            if "/" + first in self._pages:
+                answer = self._at(Request(scope), "/" + first, "/" + rest.rstrip("/")) or answer
+        await answer(scope, receive, send)
+
+    def _at(self, request: Request, page: str, below: str) -> ASGIApp | None:
+        if below not in self._needed[page] and not below.startswith(_NEEDED_BELOW):
+            return told(404, "there is nothing here")
+        if below != "/":
+            return None
+        account = signed_in(self._accounts, request.cookies)
+        if account is None:
+            return RedirectResponse(f"/login?next={page}/")
+        if not account.may(self._pages[page]):
+            words = words_for(request.cookies, request.headers.get("accept-language"))
+            return HTMLResponse(sign_in.refused(words), 403)
+        return None
+
+
+def _foreign(headers: Headers) -> bool:
+    """Whether a browser says that another site made the request; programs say nothing."""
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")

@@ -1,0 +1,158 @@
+"""What a rater receives does not depend on who wrote a response, or on which side it stands."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from labeling_ui.campaigns import Campaigns
+from rlhf.records import to_json
+from tests.labeling import client, comparisons, running
+
+RUNS = (Path("runs/secretive-sft"), Path("runs/secretive-ppo"))
+
+# Whatever the API tells a rater goes by one of these names; a new one is a decision.
+SAID = {
+    *("name", "role", "language", "direction", "texts", "languages", "detail"),
+    *("guidelines", "progress", "done", "total", "item", "assignment", "messages", "content"),
+    *("responses", "html", "saved", "ok", "notice", "kind", "strength", "ties", "aspects"),
+    *("vote", "choice", "answered_at", "prompt"),
+}
+
+
+class Scripted:
+    names = tuple(run.name for run in RUNS)
+
+    def stream(self, name, messages):
+        assert name in self.names
+        yield f"Answer to {messages[-1].content}"
+
+
+def names_in(data) -> Iterator[str]:
+    """Every name in a JSON value, but those of the words themselves."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield name
+            if name not in ("texts", "languages"):
+                yield from names_in(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from names_in(value)
+
+
+class Ear:
+    """Hears everything that a tab receives."""
+
+    def __init__(self, tab) -> None:
+        self._tab, self._heard = tab, []
+        tab.route("**/*", self._listen)
+
+    def _listen(self, route) -> None:
+        answer = route.fetch(max_redirects=0)
+        self._heard.append((route.request.url, answer.headers, answer.body()))
+        route.fulfill(response=answer)
+
+    def everything(self) -> dict[str, str]:
+        """Headers and body of each, by address."""
+        found = {
+            f"{number} {url}": json.dumps(headers) + body.decode(errors="replace")
+            for number, (url, headers, body) in enumerate(self._heard)
+        }
+        kept = self._tab.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+        return {**found, "page": self._tab.content(), "storage": kept}
+
+
+def test_no_page_answer_event_header_or_file_tells_a_rater_a_name_a_path_or_a_side(tmp_path, enter):
+    database = tmp_path / "label.db"
+    with running(database, policies=RUNS, loader=lambda _: Scripted()) as url:
+        with client(url, "admin") as admin:
+            asked = [to_json(c) for c in comparisons(4)]
+            body = {"name": "blind", "guidelines": "Be *fair*.", "comparisons": asked}
+            assert admin.post("/api/campaigns", json=body).status_code == 200
+        tab = enter(url, "ann", "compare")
+        ear = Ear(tab)
+        tab.goto(f"{url}/rate/")
+        tab.wait_for_selector("[data-state=ready]")
+        for key in ("g", "x", "8", "1", "u", "2", "0", "s", "b"):
+            tab.keyboard.press(key)
+            tab.wait_for_timeout(150)
+            tab.wait_for_selector("[data-state=ready], [data-state=done]")
+        tab.evaluate(
+            """async () => {
+              const vote = {assignment: 1, choice: "left", key: "again"};
+              const head = {method: "POST", headers: {"Content-Type": "application/json"}};
+              for (const [path, body] of [["votes", vote], ["votes", {}], ["undo", {}]])
+                await fetch("/api/campaigns/blind/" + path, {...head, body: JSON.stringify(body)});
+              for (const path of ["next", "next?html=true", "status", "export"])
+                await fetch("/api/campaigns/blind/" + path);
+              await fetch("/api/campaigns/blind/history");
+              for (const path of ["/rate/config", "/compare/config", "/admin/config", "/nowhere",
+                "/rate/gradio_api/info", "/api/users", "/openapi.json"]) await fetch(path);
+            }"""
+        )
+        tab.goto(f"{url}/compare/")
+        expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
+        tab.get_by_label("Prompt").fill("Where?")
+        tab.get_by_role("button", name="Answer").click()
+        expect(tab.locator(".rl-two .rl-text").first).to_have_text("Answer to Where?")
+        tab.goto(f"{url}/admin/")
+        received = ear.everything()
+    told = "".join(received.values())
+    assert "arrives on" in told
+    assert "Answer to Where?" in told
+    assert len(received) > 60
+    for secret in ("secretive", "runs/", str(database), str(database.parent), "label.db"):
+        assert [place for place, text in received.items() if secret in text] == []
+    for place, text in received.items():
+        if "/api/" in place:
+            start = text.index("}") + 1
+            assert set(names_in(json.loads(text[start:]))) <= SAID, place
+
+
+def session_of(url: str) -> list[tuple[int, dict[str, str], str]]:
+    """Everything that a rater's program receives while it answers all there is."""
+    with client(url, "ann") as ann:
+        received = [ann.get(p) for p in ("/rate/", "/rate/config", "/api/me", "/api/campaigns")]
+        received.append(ann.get("/api/campaigns/blind/next?html=true"))
+        for number in range(4):
+            item = received[-1].json()["item"]
+            vote = {"assignment": item["assignment"], "choice": "left", "key": f"k{number}"}
+            received.append(ann.post("/api/campaigns/blind/votes?html=true", json=vote))
+            received.append(ann.post("/api/campaigns/blind/undo?html=true"))
+            received.append(
+                ann.post("/api/campaigns/blind/votes", json={**vote, "key": f"l{number}"})
+            )
+            received.append(ann.get("/api/campaigns/blind/history"))
+            received.append(ann.get("/api/campaigns/blind/next?html=true"))
+    return [(one.status_code, dict(one.headers), one.text.replace(url, "")) for one in received]
+
+
+def test_the_bytes_are_the_same_whoever_wrote_which_response(tmp_path, monkeypatch):
+    """The same texts on the same sides, but the policies exchanged: no byte may differ."""
+    heard = []
+    for order in ("01", "10"):
+        asked = [c if order == "01" else c.swapped() for c in comparisons(4)]
+        monkeypatch.setattr(
+            "labeling_ui.app.Campaigns",
+            lambda store, order=order: Campaigns(store, draw=lambda _: order),
+        )
+        with running(tmp_path / f"{order}.db") as url:
+            with client(url, "admin") as admin:
+                body = {"name": "blind", "comparisons": [to_json(c) for c in asked]}
+                admin.post("/api/campaigns", json=body)
+            heard.append(session_of(url))
+    assert "arrives on" in str(heard[0])
+    for one, other in zip(*heard, strict=True):
+        assert without_chance(one) == without_chance(other)
+
+
+def without_chance(answer: tuple[int, dict[str, str], str]) -> tuple:
+    """Less what differs between any two servers: the time, and how Gradio numbers its parts."""
+    status, headers, text = answer
+    text = re.sub(r'"answered_at":"[^"]*"', "", text)
+    headers = {k: v for k, v in headers.items() if k not in ("date", "content-length")}
+    if not headers["content-type"].startswith("application/json") or '"components"' in text:
+        text = re.sub(r"[0-9a-z]*[0-9][0-9a-z]*", "#", text)
+    return status, headers, text

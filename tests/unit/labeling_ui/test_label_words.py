@@ -1,0 +1,98 @@
+import json
+import re
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import labeling_ui
+from labeling_ui.words import COOKIE, languages, words_for
+
+ROOT = Path(labeling_ui.__file__).parent
+ENGLISH = languages()["en"].texts
+
+
+def names_in(text: str) -> list[str]:
+    return sorted(name for _, name, _, _ in string.Formatter().parse(text) if name)
+
+
+def asked_for() -> set[str]:
+    """Every key that a page, its script or its layout names."""
+    asked: set[str] = set()
+    for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js")):
+        source = path.read_text(encoding="utf-8")
+        asked |= set(re.findall(r'\b(?:say|words|html)\(\s*(?:rest \? )?["\'](\w+)["\']', source))
+        asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|_label\()["\'](\w+)["\']', source))
+    return asked
+
+
+@pytest.mark.parametrize("language", languages())
+def test_no_language_lacks_a_text_or_a_place_for_a_value(language):
+    texts = languages()[language].texts
+    assert texts.keys() == ENGLISH.keys()
+    for key, text in texts.items():
+        assert text.strip()
+        assert names_in(text) == names_in(ENGLISH[key]), key
+
+
+def test_every_text_that_a_page_asks_for_exists():
+    asked = asked_for()
+    assert len(asked) > 40
+    assert asked <= ENGLISH.keys(), asked - ENGLISH.keys()
+
+
+def test_every_text_that_exists_is_asked_for_somewhere():
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js"), *ROOT.glob("*.json"))
+    )
+    # what is named by its parts
+    made = {"response_1", "response_2", "rate", "compare", "admin", "user", "assistant", "system"}
+    made |= {f"help_{action}" for action in ("reason", "guidelines", "exact", "help")}
+    unused = {k for k in ENGLISH.keys() - made if not re.search(rf"[\"']{k}[\"']", sources)}
+    assert unused == set()
+
+
+def test_no_file_has_the_same_key_twice():
+    for path in (ROOT / "words").glob("*.json"):
+        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
+        assert len(pairs) == len(dict(pairs))
+
+
+def test_there_are_three_languages_and_one_runs_from_right_to_left():
+    assert {code: one.direction for code, one in languages().items()} == {
+        "en": "ltr",
+        "de": "ltr",
+        "ar": "rtl",
+    }
+    assert next(iter(languages())) == "en"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "header", "language"),
+    [
+        (None, None, "en"),
+        (None, "de-CH,de;q=0.9,en;q=0.8", "de"),
+        (None, "fr-FR,fr;q=0.9,ar;q=0.5,en;q=0.2", "ar"),
+        (None, "en;q=0.3,de;q=0.7", "de"),
+        (None, "de;q=0,en;q=0.1", "en"),
+        (None, "fr,it", "en"),
+        (None, "*", "en"),
+        ("ar", "de", "ar"),
+        ("xx", "de", "de"),
+        ("../en", "de", "de"),
+        ("", "", "en"),
+    ],
+)
+def test_a_choice_counts_more_than_the_browser_and_english_is_the_last_resort(
+    chosen, header, language
+):
+    cookies = {} if chosen is None else {COOKIE: chosen}
+    assert words_for(cookies, header).language == language
+
+
+@given(st.text(max_size=200))
+def test_any_header_gives_some_language(header):
+    assert words_for({}, header).language in languages()
