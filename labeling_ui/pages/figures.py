@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from html import escape
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from labeling_ui.dashboard import Figures, Timeline
@@ -230,7 +231,7 @@ def _raters(figures: Figures, sort: str, sort_links: str) -> str:
         "Rater", "Votes", "Skips", "With majority", "Left", "Seconds", "Too fast", "Gold",
         "Accuracy",
     )  # fmt: skip
-    table = _table(heads, [_rater(quality, sided) for quality in first], "Raters")
+    table = _table(heads, [_rater(quality, sided, len(raters)) for quality in first], "Raters")
     shown = "" if len(raters) <= MOST_RATERS else f"The first {MOST_RATERS} of {len(raters):,}. "
     hint = (
         f"{shown}With majority: votes that are what most of the others said. Left: share of the "
@@ -240,11 +241,18 @@ def _raters(figures: Figures, sort: str, sort_links: str) -> str:
     return _card("Raters", f'{sort_links}{table}<p class="rl-hint">{hint}</p>')
 
 
-def _rater(quality: "RaterQuality", sided: bool) -> Sequence[str]:
+def _leans(left: "intervals.Estimate", num_raters: int) -> bool:
+    """Whether a rater is far from even, and not just the unluckiest of so many."""
+    from rlhf.evaluate.intervals import LEVEL, wilson
+
+    quantile = NormalDist().inv_cdf(1 - (1 - LEVEL) / num_raters / 2)
+    low, high = wilson(left.value, left.n, quantile)
+    return abs(left.value - 0.5) > _FAR_FROM_HALF and not low <= 0.5 <= high
+
+
+def _rater(quality: "RaterQuality", sided: bool, num_raters: int) -> Sequence[str]:
     left, fast = quality.left if sided else None, quality.too_fast
-    leaning = left is not None and (
-        abs(left.value - 0.5) > _FAR_FROM_HALF and not left.low <= 0.5 <= left.high
-    )
+    leaning = left is not None and _leans(left, num_raters)
     hasty = fast is not None and fast > _TOO_OFTEN_FAST
     return (
         escape(quality.rater),

@@ -177,7 +177,7 @@ def forest(title: str, rows: Sequence[tuple[str, Estimate]], middle: float = 0.0
 def with_range(estimate: Estimate) -> str:
     """A number and its interval to two decimals; the number alone where the interval is endless."""
     value, low, high = (
-        f"{v:.2f}".replace("-", "\N{MINUS SIGN}")
+        f"{v:z.2f}".replace("-", "\N{MINUS SIGN}")
         for v in (estimate.value, estimate.low, estimate.high)
     )
     return f"{value} ({low} to {high})" if math.isfinite(estimate.low + estimate.high) else value

@@ -305,6 +305,22 @@ def test_a_rater_who_always_votes_left_or_too_fast_is_marked():
     assert shown.index('<th scope="row">ann') < shown.index('<th scope="row">bob')
 
 
+def test_the_unluckiest_of_many_raters_is_not_marked():
+    # 15 of 20 to the left: alone that is a habit, the most extreme of a hundred is not
+    def leaning(rater, left):
+        sides = ["left"] * left + ["right"] * (20 - left)
+        return [
+            Vote(_numbered(n).id, rater, "a", "left" if side == "left" else "right")
+            for n, side in enumerate(sides)
+        ]
+
+    one = leaning("ann", 15)
+    even = [vote for n in range(99) for vote in leaning(f"r{n}", 10)]
+    alone = figures_html(figures(one, map(_numbered, range(20))), "left", "")
+    among = figures_html(figures(one + even, map(_numbered, range(20))), "left", "")
+    assert ("votes mostly for" in alone, "votes mostly for" in among) == (True, False)
+
+
 @pytest.mark.parametrize("sort", SORTS)
 def test_raters_can_be_put_in_every_order(full, sort):
     found = figures_at_once(Dashboard(full.store))
