@@ -14,26 +14,27 @@ import random
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
 from argon2 import PasswordHasher
 
-from labeling_ui.accounts import SECRET_VARIABLE, Account, Accounts
-from labeling_ui.api import COOKIE
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.accounts import SECRET_VARIABLE, Accounts
 from labeling_ui.export import Export, export
 from labeling_ui.keeping import examine
+from labeling_ui.passes import Passes
 from labeling_ui.store import Store
-from labeling_ui.tables import UserRow
-from labeling_ui.tasks import Settings, Task
 from rlhf.data.files import rows
 from rlhf.data.votes import Judged, votes
-from rlhf.records import Comparison, Prompt, Response
-from tests.load import Item, Load, Outcome, Served
+from rlhf.records import Comparison, Prompt, Response, to_json
+from tests.load import Choose, Item, Load, Outcome, Served
+
+T = TypeVar("T")
 
 SECRET = "a secret of the benchmark"
 ENVIRONMENT = {SECRET_VARIABLE: SECRET}
@@ -41,26 +42,51 @@ _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @dataclass(frozen=True)
-class People:
-    """Raters by name, and the cookies with which they are signed in."""
+class Room:
+    """A server that runs, seen by its admin; raters are made in bulk, each with a token."""
 
-    cookies: Mapping[str, str]
+    server: Served
+    admin: str
 
     @classmethod
-    def made(cls, store: Store, names: Iterable[str]) -> "People":
-        """All of them at once, without passwords."""
-        accounts = Accounts(store, SECRET, hasher=_CHEAP)
-        with store.write() as session:
-            made = [
-                UserRow(name=n, handle=n.lower(), role="rater", password_hash="", created_at="")
-                for n in names
-            ]
-            session.add_all(made)
-        return cls({row.name: accounts.cookie(Account(row.id, row.name, "rater")) for row in made})
+    def opened(cls, server: Served) -> "Room":
+        """With an admin of its own."""
+        with closing(Store(server.database)) as store:
+            accounts = Accounts(store, SECRET, hasher=_CHEAP)
+            accounts.add("load", "correct horse", "admin")
+            return cls(server, Passes(store, accounts).make_token("load", None))
 
-    def headers(self, name: str) -> dict[str, str]:
-        """What this rater's browser sends."""
-        return {"Cookie": f"{COOKIE}={self.cookies[name]}"}
+    def post(self, path: str, body: object) -> Any:
+        """What the API answers to the admin."""
+        answer = httpx.post(
+            self.server.url + path, json=body, headers=_bearer(self.admin), timeout=600
+        )
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def raters(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What each of them sends along."""
+        made: list[dict[str, str]] = []
+        for part in batched(names, 500):
+            made += self.post("/api/users", [{"name": name} for name in part])
+        return {one["name"]: _bearer(one["token"]) for one in made}
+
+    def campaign(self, name: str, asked: Iterable[Comparison], **settings: Any) -> None:
+        """A campaign of comparisons."""
+        for part in batched(asked, 2000):
+            body = {"name": name, "settings": settings, "comparisons": list(map(to_json, part))}
+            self.post("/api/campaigns", body)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def batched(many: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of that size, and the rest."""
+    rest = iter(many)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def replayed(
@@ -78,28 +104,22 @@ def replayed(
             wanted[vote.rater, vote.comparison] = vote.outcome
     raters = sorted({rater for rater, _ in wanted})
     random.Random(0).shuffle(raters)
-    with closing(Store(database)) as store:
-        people = People.made(store, raters)
-        campaigns = Campaigns(store)
-        tasks = {key: Task.of(one) for key, one in comparisons.items()}
-        campaigns.add("replay", tasks.values(), settings=Settings(source="list", overlap=5))
-        campaigns.assign("replay", [(rater, tasks[key].key) for rater, key in wanted])
-    of_prompt: defaultdict[tuple[str, frozenset[str]], list[Comparison]] = defaultdict(list)
-    for one in comparisons.values():
-        of_prompt[_shown(one.prompt.messages[-1].content, one)].append(one)
-
-    def choose(rater: str, item: Item) -> str:
-        texts = item["responses"]
-        [one] = of_prompt[item["messages"][-1]["content"], frozenset(texts)]
-        outcome = wanted[rater, one.id]
-        if outcome not in ("a", "b"):
-            return outcome
-        chosen = one.response_a if outcome == "a" else one.response_b
-        return ("left", "right")[texts.index(chosen.text)]
-
-    result, died = loaded(
-        database, "replay", people, choose, raters=raters, clients=clients, kills=kills, drops=drops
-    )
+    with Served(str(database), ENVIRONMENT) as server:
+        room = Room.opened(server)
+        headers = room.raters(raters)
+        room.campaign("replay", comparisons.values(), source="list", overlap=5)
+        keys = {key: min(one.id, one.swapped().id) for key, one in comparisons.items()}
+        for part in batched(wanted, 10_000):
+            lists = [(rater, keys[key]) for rater, key in part]
+            room.post("/api/campaigns/replay/assignments", {"assignments": lists})
+        load = Load(
+            lambda: server.url,
+            "replay",
+            headers.__getitem__,
+            _as_wanted(comparisons, wanted),
+            drops,
+        )
+        result, died = loaded(load, raters, clients, kills, server)
     with closing(Store(database, create=False)) as store:
         held = export(store, "replay")
         problems = examine(store).problems
@@ -111,8 +131,29 @@ def replayed(
     return _figures(result) | {"raters": len(raters), "kills": died, "sides": _sides(held)}
 
 
-def _shown(question: str, one: Comparison) -> tuple[str, frozenset[str]]:
-    return question, frozenset((one.response_a.text, one.response_b.text))
+def _as_wanted(
+    comparisons: Mapping[str, Comparison], wanted: Mapping[tuple[str, str], str]
+) -> Choose:
+    """A rater presses what brings about the wanted outcome, wherever the responses stand.
+
+    Comparisons that look the same to a rater come in the order of the list.
+    """
+    lists: defaultdict[tuple[str, str, frozenset[str]], list[Comparison]] = defaultdict(list)
+    for rater, key in reversed(list(wanted)):
+        one = comparisons[key]
+        texts = frozenset((one.response_a.text, one.response_b.text))
+        lists[rater, one.prompt.messages[-1].content, texts].append(one)
+
+    def choose(rater: str, item: Item) -> str:
+        texts = item["responses"]
+        one = lists[rater, item["messages"][-1]["content"], frozenset(texts)].pop()
+        outcome = wanted[rater, one.id]
+        if outcome not in ("a", "b"):
+            return outcome
+        chosen = one.response_a if outcome == "a" else one.response_b
+        return ("left", "right")[texts.index(chosen.text)]
+
+    return choose
 
 
 def _same_majorities(judged: Sequence[Judged], held: Export) -> None:
@@ -124,9 +165,10 @@ def _same_majorities(judged: Sequence[Judged], held: Export) -> None:
     expected: set[tuple[str, str, str]] = set()
     for one in judged:
         c, ahead = one.comparison, lead[one.comparison.id]
-        texts = [c.response_a.text, c.response_b.text]
-        if ahead:
-            expected.add((c.prompt.id, *(texts if ahead > 0 else reversed(texts))))
+        if ahead > 0:
+            expected.add((c.prompt.id, c.response_a.text, c.response_b.text))
+        elif ahead < 0:
+            expected.add((c.prompt.id, c.response_b.text, c.response_a.text))
     assert {(p.prompt.id, p.chosen, p.rejected) for p in held.preferences} == expected
     assert len(held.ties) == sum(not lead[one.id] for one in held.comparisons)
 
@@ -144,12 +186,12 @@ def raced(
         AssertionError: if not.
     """
     names = [f"racer-{number}" for number in range(raters)]
-    with closing(Store(database)) as store:
-        people = People.made(store, names)
-        Campaigns(store).add("race", made(tasks), settings=Settings(overlap=overlap))
-    result, died = loaded(
-        database, "race", people, _any, raters=names, clients=raters, kills=kills, drops=drops
-    )
+    with Served(str(database), ENVIRONMENT) as server:
+        room = Room.opened(server)
+        headers = room.raters(names)
+        room.campaign("race", made(tasks), overlap=overlap)
+        load = Load(lambda: server.url, "race", headers.__getitem__, _any, drops)
+        result, died = loaded(load, names, raters, kills, server)
     with closing(Store(database, create=False)) as store:
         held = export(store, "race")
         problems = examine(store).problems
@@ -165,35 +207,23 @@ def raced(
 
 
 def loaded(
-    database: Path | str,
-    campaign: str,
-    people: People,
-    choose: Any,
-    *,
-    raters: Sequence[str],
-    clients: int,
-    kills: int,
-    drops: float,
+    load: Load, raters: Sequence[str], clients: int, kills: int, server: Served
 ) -> tuple[Outcome, int]:
     """The load, while the server is killed so many times; how often it was."""
-    with Served(str(database), ENVIRONMENT) as server:
-        load = Load(lambda: server.url, campaign, people.headers, choose, drops=drops)
-        killer = threading.Thread(target=server.die, args=(kills, 3.0))
-        killer.start()
-        result = load.run(raters, clients)
-        killer.join()
-        return result, server.kills
+    killer = threading.Thread(target=server.die, args=(kills, 3.0))
+    killer.start()
+    result = load.run(raters, clients)
+    killer.join()
+    return result, server.kills
 
 
-def made(count: int) -> list[Task]:
-    """Tasks of two responses."""
+def made(count: int) -> list[Comparison]:
+    """As many different ones."""
     return [
-        Task.of(
-            Comparison(
-                Prompt.from_text(f"Where is parcel {number}?"),
-                Response(f"Parcel {number} arrives on Monday.", "one"),
-                Response(f"I do not know about {number}.", "two"),
-            )
+        Comparison(
+            Prompt.from_text(f"Where is parcel {number}?"),
+            Response(f"Parcel {number} arrives on Monday.", "one"),
+            Response(f"I do not know about {number}.", "two"),
         )
         for number in range(count)
     ]

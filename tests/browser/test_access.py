@@ -37,7 +37,7 @@ def url(tmp_path_factory):
         with client(address, "admin") as admin:
             asked = [to_json(c) for c in (RICH, *comparisons(3))]
             body = {"name": "access", "guidelines": "# Be fair\n\n- so", "comparisons": asked}
-            body["settings"] = {"overlap": 99}
+            body |= {"settings": {"overlap": 99}}
             assert admin.post("/api/campaigns", json=body).status_code == 200
             with client(address, "bob") as bob:
                 item = bob.get("/api/campaigns/access/next").json()["item"]

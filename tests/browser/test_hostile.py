@@ -41,7 +41,7 @@ def url(tmp_path_factory):
                 for t in [*MARKUP, LONG[:-2]]
             ]
             body = {"name": "hostile", "guidelines": "\n\n".join(MARKUP)}
-            body["comparisons"] = [to_json(c) for c in asked]
+            body |= {"comparisons": [to_json(c) for c in asked]}
             assert admin.post("/api/campaigns", json=body).status_code == 200
         yield address
 

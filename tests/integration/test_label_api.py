@@ -164,8 +164,9 @@ def test_status_and_export_are_what_was_voted(url, admin, campaign):
                 item = session.get(campaign + "/next").json()["item"]
                 body = answer_to(item, choice, f"{name}-{campaign[-9:]}-{number}".replace("/", "-"))
                 assert session.post(campaign + "/votes", json=body).status_code == 200
-                sides = dict(zip(("left", "right"), item["responses"], strict=True))
-                texts[name, item["messages"][0]["content"]] = sides.get(choice, choice)
+                left, right = item["responses"]
+                shown = {"left": left, "right": right}.get(choice, choice)
+                texts[name, item["messages"][0]["content"]] = shown
     status = admin.get(campaign + "/status").json()
     assert {key: status[key] for key in ("comparisons", "votes", "complete", "skips")} == {
         "comparisons": 3,
