@@ -141,9 +141,8 @@ def _browser_html(store: Store, asked: Asked) -> str:
 class Admin:
     """The handlers of the page. Each checks who asks: a hidden one can be called by anybody."""
 
-    def __init__(self, store: Store, accounts: Accounts) -> None:
-        self._store, self._accounts = store, accounts
-        self._dashboard = Dashboard(store)
+    def __init__(self, store: Store, accounts: Accounts, dashboard: Dashboard) -> None:
+        self._store, self._accounts, self._dashboard = store, accounts, dashboard
 
     def look(self, request: gr.Request) -> tuple[str, str]:
         """Campaigns, and the figures of the one that is asked for or the newest."""
@@ -186,7 +185,7 @@ def _page(body: str) -> str:
 
 def page(store: Store, accounts: Accounts) -> gr.Blocks:
     """The page; it looks again every few seconds."""
-    admin = Admin(store, accounts)
+    admin = Admin(store, accounts, Dashboard(store))
     with gr.Blocks(title="Admin · rlhf label", analytics_enabled=False) as blocks:
         header("admin")
         gr.HTML(f"<style>{script('admin.css')}</style>", apply_default_css=False)
