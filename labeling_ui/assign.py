@@ -159,6 +159,16 @@ class Desk:
     def _new(self) -> tuple[Item | None, str]:
         """A task that the rater never had, or why there is none."""
         settings = self.settings
+        if settings.quota is not None and self._counts()[0] >= settings.quota:
+            return None, "you have reached the most answers that one rater may give here"
+        if settings.pass_mark is not None or settings.check_every is not None:
+            item, notice = self._checked(settings)
+            if item or notice:
+                return item, notice
+        return self._work(), ""
+
+    def _checked(self, settings: Settings) -> tuple[Item | None, str]:
+        """A task that checks the rater, where one is due, or what those before have shown."""
         answers = [
             (outcome, Task.from_text(record), vote)
             for outcome, record, vote in self._session.execute(_CHECKED, self._values)
@@ -167,21 +177,19 @@ class Desk:
             failed = sum(t.use == "attention" and o != t.expected for o, t, _ in answers)
             if failed > settings.max_failed_checks:
                 return None, "too many attention items were failed; ask an admin"
-        task = self._unseen("qualify")
-        if task is not None:
-            return self._hand_out(task, "qualify"), ""
-        passed = [o == t.expected for o, t, _ in answers if t.use == "qualify"]
-        if passed and sum(passed) / len(passed) < settings.pass_mark:
-            return None, "the qualification was not passed; ask an admin"
-        work, _, _ = self._counts()
-        if settings.quota is not None and work >= settings.quota:
-            return None, "you have reached the most answers that one rater may give here"
+        if settings.pass_mark is not None:
+            task = self._unseen("qualify")
+            if task is not None:
+                return self._hand_out(task, "qualify"), ""
+            passed = [o == t.expected for o, t, _ in answers if t.use == "qualify"]
+            if passed and sum(passed) / len(passed) < settings.pass_mark:
+                return None, "the qualification was not passed; ask an admin"
         last = max((vote for _, t, vote in answers if t.use != "qualify"), default=0)
         if settings.check_every is not None and self._since(last) >= settings.check_every:
             task = self._unseen("check")
             if task is not None:
                 return self._hand_out(task, "check"), ""
-        return self._work(), ""
+        return None, ""
 
     def _work(self) -> Item | None:
         settings = self.settings

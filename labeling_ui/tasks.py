@@ -62,7 +62,7 @@ class Settings:
     """After so many answers comes a gold or attention item, as long as there are any."""
     max_failed_checks: Annotated[int, Field(ge=1)] | None = None
     """A rater who fails more attention items than this gets no more tasks."""
-    pass_mark: Annotated[float, Field(ge=0, le=1)] = 0.7
+    pass_mark: Annotated[float, Field(ge=0, le=1)] | None = None
     """The share of the qualification tasks that must be right to go on to the work."""
     random_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Below 1, the rest of the tasks comes in the order of active selection."""
@@ -139,6 +139,13 @@ class Task:
         texts = [m.content for m in self.prompt.messages] + [r.text for r in self.responses]
         if any(len(text) > MAX_TEXT for text in texts):
             raise DataError(f"a text has more than {MAX_TEXT:,} characters; shorten it")
+        self._check_use(settings)
+
+    def _check_use(self, settings: Settings) -> None:
+        wanted = {"work": (), "qualify": ("pass_mark",)}.get(self.use, ("check_every",))
+        for name in wanted:
+            if getattr(settings, name) is None:
+                raise DataError(f"{self.use} tasks are asked only where the settings say {name}")
         if (self.use == "work") != (self.expected is None):
             raise DataError("gold, attention and qualify tasks say what is expected, others do not")
         known = CHECKED.get(settings.kind, ())

@@ -182,10 +182,20 @@ ODD: list[tuple[dict[str, Any], Task, str]] = [
     ({}, task(1, "only one"), "has 2 responses, not 1"),
     ({"kind": "ranking"}, task(1, *"abcdefghij"), "2 to 9 responses, not 10"),
     ({}, task(1, "x", "y" * (MAX_TEXT + 1)), "more than 200,000 characters"),
-    ({}, task(1, "x", "y", use="gold"), "say what is expected"),
+    ({"check_every": 2}, task(1, "x", "y", use="gold"), "say what is expected"),
+    ({}, task(1, "x", "y", use="gold", expected="a"), "only where .* say check_every"),
+    ({}, task(1, "x", "y", use="qualify", expected="a"), "only where .* say pass_mark"),
     ({}, task(1, "x", "y", expected="a"), "say what is expected"),
-    ({}, task(1, "x", "y", use="gold", expected="good"), "one of a, b, tie, both_bad"),
-    ({"kind": "rewrite"}, task(1, "x", use="gold", expected="a"), "no answer that can be checked"),
+    (
+        {"check_every": 2},
+        task(1, "x", "y", use="gold", expected="good"),
+        "one of a, b, tie, both_bad",
+    ),
+    (
+        {"kind": "rewrite", "check_every": 2},
+        task(1, "x", use="gold", expected="a"),
+        "no answer that can be checked",
+    ),
 ]
 
 
