@@ -240,9 +240,9 @@ def test_61000_votes_of_3000_raters_take_seconds():
         Vote(f"c{number // 5}", f"r{draw.randrange(3000)}", draw.choice(OUTCOMES[:2]), "left")
         for number in range(61_000)
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     found = agreement(votes)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert found.percent is not None
     assert found.fleiss is not None
     assert found.percent.n == found.fleiss.n == 12_200

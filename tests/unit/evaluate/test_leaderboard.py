@@ -345,9 +345,9 @@ def test_votes_are_separated_where_a_direction_explains_them_all(rows):
 def test_61000_votes_of_3000_raters_take_seconds():
     comparisons = pair_up(prompts=40)
     votes = campaign(comparisons, 0, raters=3000, sizes=[20 + (r % 2) for r in range(3000)])
-    start = time.perf_counter()
+    start = time.process_time()
     board = leaderboard(comparisons, votes)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert (board.votes, board.raters) == (61_500, 3000)
     expected: dict[str, float] = dict(zip(POLICIES, truth()[0], strict=True))
     for standing in board.standings:

@@ -173,6 +173,6 @@ def test_61000_votes_of_3000_raters_take_seconds():
         )
         for number in range(61_000)
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     assert sum(quality.votes for quality in rater_qualities(votes)) == 61_000
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15

@@ -124,6 +124,7 @@ def newer(board, than):
     deadline = time.monotonic() + 30
     while (found := board.figures("one")) is than and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert found is not None
     assert found is not than
     return found
 
@@ -424,12 +425,12 @@ def test_the_figures_of_61000_votes_take_seconds():
         for item in given
         for _ in range(5)
     ]
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = figures(votes, given)
-    assert time.perf_counter() - begin < 30
-    begin = time.perf_counter()
+    assert time.process_time() - begin < 30
+    begin = time.process_time()
     shown = figures_html(found, "left", "")
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     assert len(shown) < 100_000, "3,000 raters are not all sent to the browser"
 
 
