@@ -90,7 +90,7 @@ def minus(text):
 def row(tab, region, name):
     """The cells of a row, without the small print."""
     line = tab.get_by_role("region", name=region).locator("tbody tr", has_text=name).first
-    expect(line).to_be_visible(timeout=30_000)
+    expect(line).to_be_visible(timeout=90_000)
     return [
         cell.evaluate("c => { c = c.cloneNode(true); c.querySelectorAll('small').forEach(s => "
         "s.remove()); return c.textContent.trim() }")
@@ -160,7 +160,7 @@ def test_the_admin_looks_through_the_tasks(url, enter, result):
 def test_nothing_is_wider_than_the_screen(url, enter, width, theme):
     tab = enter(url, "admin", "admin", viewport={"width": width, "height": 900})
     tab.goto(f"{url}/admin/?__theme={theme}")
-    expect(tab.locator(".rl-heat")).to_be_visible(timeout=30_000)
+    expect(tab.locator(".rl-heat")).to_be_visible(timeout=90_000)
     expect(tab.locator(".rl-case")).to_have_count(10)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
@@ -203,15 +203,15 @@ def test_nobody_but_an_admin_gets_a_name_or_a_figure(url):
 
 def test_a_campaign_made_later_shows_by_itself_and_opens_by_its_name(url, enter):
     tab = enter(url, "admin", "admin")
-    expect(tab.locator(".rl-heat")).to_be_visible(timeout=30_000)
+    expect(tab.locator(".rl-heat")).to_be_visible(timeout=90_000)
     with client(url, "admin") as admin:
         item = Comparison(Prompt.from_text("new?"), Response("x", "p"), Response("y", "q"))
         body = {"name": "later - more", "comparisons": [to_json(item)]}
         assert admin.post("/api/campaigns", json=body).status_code == 200
     link = tab.get_by_role("link", name="later - more")
-    expect(link).to_be_visible(timeout=15_000)
+    expect(link).to_be_visible(timeout=30_000)
     link.click()
-    expect(tab.get_by_text("No votes yet.")).to_be_visible(timeout=15_000)
+    expect(tab.get_by_text("No votes yet.")).to_be_visible(timeout=30_000)
     expect(tab.get_by_text("No task is like that.")).to_be_visible()
     with tab.expect_download() as download:
         tab.locator(".rl-campaigns article", has_text="later").get_by_text("Export").click()
