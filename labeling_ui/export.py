@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +46,8 @@ class Export:
     guidelines: str
     comparisons: tuple[Comparison, ...] = ()
     votes: tuple[Vote, ...] = ()
+    independent: tuple[Vote, ...] = ()
+    """Those that tell how well raters agree: no adjudicator's, none that active selection chose."""
     preferences: tuple[Preference, ...] = ()
     ties: tuple[Tie, ...] = ()
     feedback: tuple[Feedback, ...] = ()
@@ -90,15 +93,23 @@ def export(store: Store, name: str) -> Export:
 def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:
     comparisons: list[Comparison] = []
     votes: list[Vote] = []
+    independent: list[Vote] = []
     preferences: list[Preference] = []
     ties: list[Tie] = []
     for task, answers in given:
         for number, comparison in enumerate(task.comparisons()):
-            cast_ = [_vote(task, number, comparison, one) for one in answers]
+            key = comparison.id
+            cast_ = [as_vote(task, number, key, one) for one in answers]
             comparisons.append(comparison)
             votes += cast_
+            sources = [one.source for one in answers]
+            independent += [
+                vote
+                for vote, source in zip(cast_, sources, strict=True)
+                if source not in ("adjudicate", "active")
+            ]
             decisions = [
-                vote for vote, one in zip(cast_, answers, strict=True) if one.source == "adjudicate"
+                vote for vote, source in zip(cast_, sources, strict=True) if source == "adjudicate"
             ]
             preference = settle(comparison, decisions or cast_)
             if preference:
@@ -109,13 +120,14 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
         empty,
         comparisons=tuple(comparisons),
         votes=tuple(votes),
+        independent=tuple(independent),
         preferences=tuple(preferences),
         ties=tuple(ties),
     )
 
 
-def _vote(task: Task, number: int, comparison: Comparison, given: Given) -> Vote:
-    """The vote on one pair of a task's responses that an answer holds."""
+def as_vote(task: Task, number: int, comparison: str, given: Given) -> Vote:
+    """The vote on one pair of a task's responses, called ``comparison``, that an answer holds."""
     count = len(task.responses)
     a, b = [(i, j) for i in range(count) for j in range(i + 1, count)][number]
     outcome = given.outcome
@@ -123,7 +135,7 @@ def _vote(task: Task, number: int, comparison: Comparison, given: Given) -> Vote
         places = {r: place for place, g in enumerate(given.content["ranking"]) for r in g}
         outcome = "tie" if places[a] == places[b] else "a" if places[a] < places[b] else "b"
     return Vote(
-        comparison=comparison.id,
+        comparison=comparison,
         rater=given.rater,
         outcome=cast("Outcome", outcome),
         a_side="left" if given.order.index(str(a)) < given.order.index(str(b)) else "right",
@@ -203,7 +215,8 @@ def write_folder(result: Export, folder: Path) -> None:
         f"{name}.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         for name, rows in result.to_json().items()
     }
-    files["README.md"] = dataset_card(result)
+    digests = {name: sha256(text.encode()).hexdigest() for name, text in files.items()}
+    files["README.md"] = dataset_card(result, digests)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
@@ -246,14 +259,38 @@ _ASKED = {
 }
 
 
-def dataset_card(result: Export) -> str:
-    """The README of an export: what it holds, who judged, how well they agree."""
+def _agreement_rows(result: Export) -> str:
+    """Rows of the card's table: every figure of agreement, with 95 % intervals."""
+    from rlhf.evaluate.agreement import agreement
+
+    found = agreement(result.independent)
+    if found.percent is None:
+        share = result.status.agreement
+        if share is None:
+            return "| agreement | no task has two votes yet |"
+        return f"| agreement | {share:.1%} of pairs of votes on the same task agree |"
+    share = found.percent
+    rows = [
+        f"| agreement | {share.value:.1%} ({share.low:.1%} to {share.high:.1%}) of pairs of votes "
+        f"on the same task agree, {share.n} tasks |"
+    ]
+    for name, figure in (
+        (f"Fleiss' kappa, {found.fleiss_votes} votes each", found.fleiss),
+        ("Krippendorff's alpha, nominal", found.alpha_nominal),
+        ("Krippendorff's alpha, ordinal", found.alpha_ordinal),
+    ):
+        if figure is not None:
+            value = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+            rows.append(f"| {name} | {value}, {figure.n} tasks |")
+    return "\n".join(rows)
+
+
+def dataset_card(result: Export, digests: Mapping[str, str]) -> str:
+    """The README of an export: what it holds, who judged, how well they agree.
+
+    ``digests`` are the SHA-256 of the files beside it.
+    """
     status = result.status
-    agreement = (
-        "no task has two votes yet"
-        if status.agreement is None
-        else f"{status.agreement:.1%} of pairs of votes on the same task agree"
-    )
     judged = f"{status.complete} of them with {status.overlap} or more votes"
     raters = "\n".join(f"| {r.name} | {r.votes} | {r.skips} |" for r in status.raters)
     # `datasets` cannot read an empty file, and the first of these is what it takes.
@@ -265,6 +302,7 @@ def dataset_card(result: Export) -> str:
     )
     rows = "\n".join(f"| {name} | {len(lists[name])} |" for name in files)
     meanings = "\n".join(f"- `{name}.jsonl`: {_MEANING[name]}." for name in files)
+    hashes = "\n".join(f"| {name} | `{digest}` |" for name, digest in digests.items())
     return f"""---
 configs:
 {configs}
@@ -278,7 +316,7 @@ configs:
 | tasks | {status.comparisons}, {judged} |
 | answers | {status.votes}, and {status.skips} skips |
 | raters | {len(status.raters)} |
-| agreement | {agreement} |
+{_agreement_rows(result)}
 {rows}
 
 {meanings}
@@ -292,4 +330,10 @@ configs:
 | rater | votes | skips |
 |---|---|---|
 {raters}
+
+## Files
+
+| file | SHA-256 |
+|---|---|
+{hashes}
 """

@@ -2,9 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import comb
 from typing import Any
 
 from sqlalchemy import func, select
@@ -14,6 +13,9 @@ from labeling_ui.intake import find_campaign
 from labeling_ui.store import Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
 from labeling_ui.tasks import Task
+
+COMPARABLE = ("a", "b", "tie", "both_bad", "good", "bad")
+"""The outcomes that say all of what a rater answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,10 @@ class Status:
     skips: int
     raters: tuple[RaterCount, ...]
     agreement: float | None
-    """Chance that two raters of the same task gave the same outcome; None without such."""
+    """Chance that two raters of the same task gave the same outcome, adjudicators apart.
+
+    None without two such votes on anything, and where an answer is more than an outcome.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,6 @@ class Given:
     answered_at: str
 
 
-def percent_agreement(outcomes: Iterable[Sequence[str]]) -> float | None:
-    """Share of pairs of votes on the same task that agree; one entry per task."""
-    agreeing = pairs = 0
-    for votes in outcomes:
-        pairs += comb(len(votes), 2)
-        agreeing += sum(comb(votes.count(outcome), 2) for outcome in set(votes))
-    return agreeing / pairs if pairs else None
-
-
 def status_of(store: Store, name: str) -> Status:
     """How far campaign ``name`` is."""
     with store.read() as session:
@@ -81,6 +77,8 @@ def all_status(store: Store) -> list[Status]:
 
 def status(session: Session, campaign: CampaignRow) -> Status:
     """How far ``campaign`` is."""
+    from rlhf.evaluate.agreement import agreeing_share, count_values
+
     live = (VoteRow.campaign_id == campaign.id, VoteRow.live, TaskRow.use == "work")
     skips = func.count().filter(VoteRow.outcome == "skip")
     raters = session.execute(
@@ -91,13 +89,13 @@ def status(session: Session, campaign: CampaignRow) -> Status:
         .group_by(UserRow.id, UserRow.name)
         .order_by(func.count().desc(), UserRow.name)
     ).all()
-    by_task: defaultdict[int, list[str]] = defaultdict(list)
-    for task, outcome in session.execute(
+    outcomes = session.execute(
         select(VoteRow.task_id, VoteRow.outcome)
-        .join(TaskRow, TaskRow.id == VoteRow.task_id)
-        .where(*live, VoteRow.outcome != "skip")
-    ):
-        by_task[task].append(outcome)
+        .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
+        .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+        .where(*live, AssignmentRow.source != "adjudicate", VoteRow.outcome.in_(COMPARABLE))
+    )
+    given = count_values(((row.task_id, row.outcome) for row in outcomes), COMPARABLE)
     counts = tuple(RaterCount(*row) for row in raters)
     return Status(
         name=campaign.name,
@@ -107,7 +105,7 @@ def status(session: Session, campaign: CampaignRow) -> Status:
         votes=sum(rater.votes for rater in counts),
         skips=sum(rater.skips for rater in counts),
         raters=counts,
-        agreement=percent_agreement(by_task.values()),
+        agreement=agreeing_share(given),
     )
 
 

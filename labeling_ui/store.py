@@ -70,6 +70,8 @@ class Store:
     ) -> None:
         # Waiting writers poll a SQLite file; queueing them here is faster and fair.
         self._writing = threading.Lock()
+        self.database = database
+        """What it was opened with, for a process of its own to open it."""
         url = _url(database)
         self.name = url.render_as_string(hide_password=True)
         """What messages call it; without the password."""

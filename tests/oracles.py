@@ -59,3 +59,65 @@ def clipped_value_loss(values, old_values, returns, clip_range):
         moved = max(-clip_range, min(clip_range, value - old))
         losses.append(max((value - target) ** 2, (old + moved - target) ** 2) / 2)
     return mean(losses)
+
+
+def agreeing_pairs(rows):
+    """Share of pairs of votes on one thing that are equal, pair by pair; a row per thing."""
+    pairs = [(x, y) for row in rows for i, x in enumerate(row) for y in row[i + 1 :]]
+    return sum(x == y for x, y in pairs) / len(pairs) if pairs else None
+
+
+def krippendorff_alpha(rows, distance):
+    """Krippendorff 2019, ch. 12: disagreement within units over that of all pairable values."""
+    rows = [row for row in rows if len(row) > 1]
+    given = [value for row in rows for value in row]
+    within = sum(
+        distance(row[i], row[j], given) / (len(row) - 1)
+        for row in rows
+        for i in range(len(row))
+        for j in range(len(row))
+        if i != j
+    )
+    between = sum(
+        distance(given[i], given[j], given)
+        for i in range(len(given))
+        for j in range(len(given))
+        if i != j
+    )
+    return 1 - (len(given) - 1) * within / between
+
+
+def nominal_distance(x, y, _):
+    return float(x != y)
+
+
+def ordinal_distance(x, y, given):
+    low, high = min(x, y), max(x, y)
+    ranks = sum(low <= value <= high for value in given)
+    return (ranks - (given.count(low) + given.count(high)) / 2) ** 2 if x != y else 0.0
+
+
+def dawid_skene(rows, labels, rounds):
+    """Dawid and Skene 1979, eq. 2.3 to 2.5: probabilities of each label for each row.
+
+    A row maps raters to what they said; products, no logarithms.
+    """
+    right = [{k: list(row.values()).count(k) / len(row) for k in labels} for row in rows]
+    raters = {rater for row in rows for rater in row}
+    for _ in range(rounds):
+        share = {k: mean([t[k] for t in right]) for k in labels}
+        error = {}
+        for rater in raters:
+            own = [(t, row[rater]) for t, row in zip(right, rows, strict=True) if rater in row]
+            for k in labels:
+                seen = math.fsum(t[k] for t, _ in own)
+                for said in labels:
+                    hits = math.fsum(t[k] for t, label in own if label == said)
+                    error[rater, k, said] = hits / seen if seen else 0.0
+        for number, row in enumerate(rows):
+            joint = {
+                k: share[k] * math.prod(error[rater, k, said] for rater, said in row.items())
+                for k in labels
+            }
+            right[number] = {k: joint[k] / math.fsum(joint.values()) for k in labels}
+    return right

@@ -9,6 +9,7 @@ from rlhf.report.records import Estimate
 
 _WIDTH, _HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 22
+_ROW = 36
 _MOST_POINTS = 400
 NUM_COLOURS = 6
 DASH = "\N{EN DASH}"
@@ -112,6 +113,82 @@ def histograms(title: str, series: Sequence[Series], num_bins: int = 24) -> str:
     return _figure(title, "".join(drawn), {i: series[i].name for i in counts})
 
 
+def columns(title: str, heights: Sequence[float], names: Sequence[str]) -> str:
+    """One bar per number, each with its name on it, the first and the last name below."""
+    if not heights:
+        return ""
+    axes = _Axes(0, len(heights), 0, max(*heights, 1e-9))
+    base, room = _HEIGHT - _BOTTOM, (_WIDTH - _LEFT - _RIGHT) / len(heights)
+    gap = 1 if room > 3 else 0
+    drawn: list[str] = []
+    for tick in ticks(0, axes.y_high, 3):
+        drawn.append(f'<path class="grid" d="M{_LEFT} {axes.y(tick)}H{_WIDTH - _RIGHT}"/>')
+        drawn.append(
+            f'<text x="{_LEFT - 6}" y="{axes.y(tick) + 4}" class="end">{number(tick)}</text>'
+        )
+    for i, (height, name) in enumerate(zip(heights, names, strict=True)):
+        if height:
+            at = f"M{axes.x(i)} {base}V{axes.y(height)}h{room - gap:.2f}V{base}z"
+            told = f"<title>{escape(name)}: {number(height)}</title>"
+            drawn.append(f'<path class="bar c0" d="{at}">{told}</path>')
+    drawn.append(f'<path class="axis" d="M{_LEFT} {base}H{_WIDTH - _RIGHT}"/>')
+    drawn.append(f'<text x="{_LEFT}" y="{base + 16}">{escape(names[0])}</text>')
+    if len(names) > 1:
+        right = _WIDTH - _RIGHT
+        drawn.append(f'<text x="{right}" y="{base + 16}" class="end">{escape(names[-1])}</text>')
+    return _figure(title, "".join(drawn), {})
+
+
+def forest(title: str, rows: Sequence[tuple[str, Estimate]], middle: float = 0.0) -> str:
+    """A point and its interval for each name, on a common scale with a line at ``middle``.
+
+    An interval without end runs to the edge.
+    """
+    ends = [v for _, e in rows for v in (e.value, e.low, e.high) if math.isfinite(v)]
+    if not ends:
+        return ""
+    low, high = _span([*ends, middle])
+    room = (high - low) * 0.04
+    axes = _Axes(low - room, high + room, 0, 1)
+    height = _TOP + len(rows) * _ROW + _BOTTOM
+    base = height - _BOTTOM
+    drawn = [f'<path class="axis" d="M{_RIGHT} {base}H{_WIDTH - _RIGHT}"/>']
+    for tick in ticks(axes.x_low, axes.x_high):
+        x = _wide(axes, tick)
+        drawn.append(f'<path class="grid" d="M{x} {_TOP}V{base}"/>')
+        drawn.append(f'<text x="{x}" y="{base + 16}" class="mid">{number(tick)}</text>')
+    drawn.append(f'<path class="mean" d="M{_wide(axes, middle)} {_TOP}V{base}"/>')
+    for i, (name, estimate) in enumerate(rows):
+        y = _TOP + i * _ROW + 26
+        edges = (axes.x_low, axes.x_high)
+        ends = [
+            end if math.isfinite(end) else edge
+            for end, edge in zip((estimate.low, estimate.high), edges, strict=True)
+        ]
+        drawn += [
+            f'<text x="{_RIGHT}" y="{y - 12}" class="name">{escape(name)}</text>',
+            f'<text x="{_WIDTH - _RIGHT}" y="{y - 12}" class="end">{with_range(estimate)}</text>',
+            f'<path class="range" d="M{_wide(axes, ends[0])} {y}H{_wide(axes, ends[1])}"/>',
+            f'<circle class="dot c0" cx="{_wide(axes, estimate.value)}" cy="{y}" r="4"/>',
+        ]
+    return _figure(title, "".join(drawn), {}, height)
+
+
+def with_range(estimate: Estimate) -> str:
+    """A number and its interval to two decimals; the number alone where the interval is endless."""
+    value, low, high = (
+        f"{v:z.2f}".replace("-", "\N{MINUS SIGN}")
+        for v in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})" if math.isfinite(estimate.low + estimate.high) else value
+
+
+def _wide(axes: _Axes, value: float) -> float:
+    """Where ``value`` is, on a scale that leaves no room for labels at its side."""
+    share = (value - axes.x_low) / (axes.x_high - axes.x_low)
+    return round(_RIGHT + share * (_WIDTH - 2 * _RIGHT), 1)
+
+
 def interval(estimate: Estimate, middle: float = 0.5) -> str:
     """A small bar from 0 to 1: the point, its interval, and a line at ``middle``."""
     low, high, at = (round(100 * v, 1) for v in (estimate.low, estimate.high, estimate.value))
@@ -195,7 +272,7 @@ def _path(
     return "".join(parts), dots
 
 
-def _figure(title: str, drawn: str, names: Mapping[int, str]) -> str:
+def _figure(title: str, drawn: str, names: Mapping[int, str], height: int = _HEIGHT) -> str:
     key = "".join(
         f'<span><i class="c{i % NUM_COLOURS}"></i>{escape(name)}</span>'
         for i, name in names.items()
@@ -203,6 +280,6 @@ def _figure(title: str, drawn: str, names: Mapping[int, str]) -> str:
     )
     return (
         f'<figure><figcaption>{escape(title)}<div class="key">{key}</div></figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{drawn}'
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">{drawn}'
         "</svg></figure>"
     )

@@ -30,8 +30,10 @@ ROWS = [
     {"rlhf.__main__"},
 ]
 UP_TO_MODEL = ROWS[: 1 + next(i for i, row in enumerate(ROWS) if "rlhf.model" in row)]
-LABELING_MAY = {name for row in UP_TO_MODEL for name in row} | {"rlhf.evaluate"}
-WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs"}
+LABELING_MAY = {name for row in UP_TO_MODEL for name in row} | {"rlhf.evaluate", "rlhf.report"}
+WITHOUT_TORCH = {
+    "rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs", "rlhf.report",
+}  # fmt: skip
 
 Import = tuple[str, bool]
 """What is imported, and whether it is imported when the module is."""
@@ -54,6 +56,7 @@ def imports(path: Path) -> Iterator[Import]:
         id(node)
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        or (isinstance(function, ast.If) and ast.unparse(function.test) == "TYPE_CHECKING")
         for node in ast.walk(function)
     }
     for node in ast.walk(tree):

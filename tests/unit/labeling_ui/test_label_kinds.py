@@ -121,7 +121,7 @@ def test_ratings_hold_every_aspect(store, tmp_path):
     assert (answer["aspects"], answer["reason"]) == ({"helpful": 4, "honest": 5}, "clear")
     write_folder(result, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "answers.jsonl").read_text())["rater"] == "ann"
-    assert "rated responses by aspects" in dataset_card(result)
+    assert "rated responses by aspects" in dataset_card(result, {})
 
 
 def test_aspects_of_a_pair_are_kept_by_response(store):

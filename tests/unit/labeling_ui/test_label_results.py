@@ -1,16 +1,18 @@
 import json
+from hashlib import sha256
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from sqlalchemy import update
 
 from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import dataset_card, export, write_folder
-from labeling_ui.results import all_status, percent_agreement, status_of
+from labeling_ui.results import all_status, status_of
 from labeling_ui.store import NotFound
+from labeling_ui.tables import AssignmentRow
 from labeling_ui.tasks import Settings
 from rlhf.errors import DataError
+from rlhf.evaluate.agreement import agreement
 from rlhf.records import Comparison, Preference, Vote, from_json, settle
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
@@ -56,13 +58,6 @@ def test_without_two_votes_on_anything_there_is_no_agreement(store):
     assert status_of(store, "one").agreement is None
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "b", "tie"]), max_size=5), max_size=5))
-def test_agreement_is_the_share_of_agreeing_pairs(outcomes):
-    pairs = [(x, y) for votes in outcomes for i, x in enumerate(votes) for y in votes[i + 1 :]]
-    expected = sum(x == y for x, y in pairs) / len(pairs) if pairs else None
-    assert percent_agreement(outcomes) == expected
-
-
 def test_an_export_settles_each_comparison_and_keeps_ties_apart(store):
     judged(store, VOTES)
     data = export(store, "one").to_json()
@@ -94,9 +89,48 @@ def test_a_folder_holds_the_export_and_says_what_it_is(store, tmp_path):
         lines = (folder / f"{name}.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in lines] == rows
     card = (folder / "README.md").read_text()
-    for fact in ("16.7% of pairs", "| ann | 3 | 0 |", "Be *fair*.", "| ties | 2 |", "2 of them"):
+    for fact in (
+        ") of pairs of votes on the same task agree, 2 tasks |",
+        "| ann | 3 | 0 |",
+        "Be *fair*.",
+        "| ties | 2 |",
+        "2 of them",
+    ):
         assert fact in card
+    for name in result.to_json():
+        digest = sha256((folder / f"{name}.jsonl").read_bytes()).hexdigest()
+        assert f"| {name}.jsonl | `{digest}` |" in card
     assert sorted(p.name for p in folder.parent.iterdir()) == ["out"]
+
+
+def test_the_card_tells_agreement_as_the_pure_functions_work_it_out(store):
+    judged(store, VOTES)
+    result = export(store, "one")
+    found = agreement(result.votes)
+    assert found.percent is not None
+    assert found.fleiss is not None
+    assert found.alpha_nominal is not None
+    card = dataset_card(result, {})
+    assert f"| agreement | 16.7% ({found.percent.low:.1%} to {found.percent.high:.1%}) of" in card
+    fleiss, alpha = found.fleiss, found.alpha_nominal
+    told = f"{fleiss.value:.3f} ({fleiss.low:.3f} to {fleiss.high:.3f}), 2 tasks |"
+    assert f"| Fleiss' kappa, 3 votes each | {told}" in card
+    told = f"{alpha.value:.3f} ({alpha.low:.3f} to {alpha.high:.3f}), 2 tasks |"
+    assert f"| Krippendorff's alpha, nominal | {told}" in card
+
+
+def test_an_adjudicator_does_not_count_towards_how_well_raters_agree(store):
+    judged(store, VOTES)
+    before = export(store, "one")
+    with store.write() as session:
+        session.execute(
+            update(AssignmentRow).where(AssignmentRow.id == 1).values(source="adjudicate")
+        )
+    after = export(store, "one")
+    assert len(after.votes) == len(before.votes) == len(after.independent) + 1
+    # the first task is left with a and b of bob and cy: no two votes on anything agree
+    assert after.status.agreement == 0.0
+    assert "| agreement | 0.0% (" in dataset_card(after, {})
 
 
 def test_a_folder_is_never_overwritten_nor_left_half_done(store, tmp_path):
@@ -119,7 +153,7 @@ def test_without_votes_there_is_nothing_to_export(store, tmp_path):
 
 def test_the_card_offers_only_what_there_is(store):
     judged(store, {"ann": ["left"]})
-    card = dataset_card(export(store, "one"))
+    card = dataset_card(export(store, "one"), {})
     assert card.startswith("---\nconfigs:\n- config_name: preferences\n")
     assert "votes.jsonl\n  default: false\n" in card
     assert "config_name: ties" not in card

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.report.plots import Series, histograms, interval, lines, number, ticks
+from rlhf.report.plots import (
+    Series,
+    columns,
+    forest,
+    histograms,
+    interval,
+    lines,
+    number,
+    ticks,
+    with_range,
+)
 from rlhf.report.records import Estimate
 
 values = st.floats(-1e9, 1e9)
@@ -106,3 +116,52 @@ def test_an_interval_is_drawn_to_scale():
     drawn = interval(Estimate(0.6, 0.25, 0.75))
     assert 'd="M25.0 6H75.0"' in drawn
     assert 'cx="60.0"' in drawn
+
+
+def test_columns_stand_side_by_side_as_high_as_their_numbers():
+    drawn = columns("votes", [2, 0, 4], ["nine", "ten", "<eleven>"])
+    bars = re.findall(r'class="bar c0" d="M([\d.]+) 168V([\d.]+)h([\d.]+)', drawn)
+    # the plot is 284 wide from 46, and 160 high down to 168
+    places = [tuple(map(float, bar)) for bar in bars]
+    assert [x for x, _, _ in places] == pytest.approx([46, 46 + 2 * 284 / 3], abs=0.1)
+    assert [168 - y for _, y, _ in places] == [80, 160]
+    assert all(width < 284 / 3 for _, _, width in places)
+    assert "<title>nine: 2</title>" in drawn
+    assert ">&lt;eleven&gt;</text>" in drawn
+    assert "ten" not in drawn
+    assert columns("votes", [], []) == ""
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=200))
+def test_columns_stay_in_the_frame(heights):
+    drawn = columns("votes", heights, [str(i) for i in range(len(heights))])
+    assert drawn.count('class="bar') == sum(height > 0 for height in heights)
+    tops = re.findall(r'class="bar c0" d="M([\d.]+) 168V([\d.]+)h([\d.]+)', drawn)
+    assert all(float(x) >= 46 and 7.9 <= float(y) <= 168 for x, y, _ in tops)
+    assert all(float(x) + float(width) <= 331 for x, _, width in tops)
+
+
+def test_a_forest_draws_points_and_intervals_to_one_scale():
+    rows = [("ppo", Estimate(1.0, 0.5, 1.5)), ("<sft>", Estimate(-1.0, -2.0, 0.0))]
+    drawn = forest("strength", rows)
+    [[low, high], [lower, higher]] = [
+        [float(end) for end in ends]
+        for ends in re.findall(r'class="range" d="M([\d.]+) [\d.]+H([\d.]+)"', drawn)
+    ]
+    assert high - low == pytest.approx((higher - lower) / 2, abs=0.2)
+    at = [float(x) for x in re.findall(r'class="dot c0" cx="([\d.]+)"', drawn)]
+    assert at == pytest.approx([(low + high) / 2, (lower + higher) / 2], abs=0.2)
+    [middle] = re.findall(r'class="mean" d="M([\d.]+) ', drawn)
+    assert float(middle) == higher, "both are at 0"
+    assert "&lt;sft&gt;" in drawn
+    assert "1.00 (0.50 to 1.50)" in drawn
+
+
+def test_an_interval_without_end_runs_to_the_edge_and_is_not_spelled():
+    endless = Estimate(0.25, float("-inf"), float("inf"))
+    assert with_range(endless) == "0.25"
+    assert with_range(Estimate(-0.25, -0.5, 0)) == "\N{MINUS SIGN}0.25 (\N{MINUS SIGN}0.50 to 0.00)"
+    assert with_range(Estimate(-0.001, -0.002, 0)) == "0.00 (0.00 to 0.00)"
+    assert 'd="M10.0 34H330.0"' in forest("strength", [("ppo", endless)])
+    assert forest("strength", [("ppo", Estimate(float("nan"), float("nan"), float("nan")))]) == ""
+    assert forest("strength", []) == ""

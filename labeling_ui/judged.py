@@ -1,0 +1,278 @@
+"""What the admin's page reads from the store: campaigns at a glance, their votes, and single cases.
+
+Everything here is for admins: it names policies.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy.orm import Session
+
+from labeling_ui.export import as_vote
+from labeling_ui.intake import find_campaign
+from labeling_ui.results import COMPARABLE, Given
+from labeling_ui.store import Store
+from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
+from labeling_ui.tasks import Kind, Settings, Task
+from rlhf.records import Comparison, Outcome, Vote
+
+Show = Literal["all", "disagreement", "ties", "skipped"]
+SHOWS: tuple[Show, ...] = get_args(Show)
+PER_PAGE = 10
+
+_THUMBS: dict[str, Outcome] = {"good": "a", "bad": "b", "skip": "skip"}
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A campaign in a few numbers; ``votes`` leaves skips out."""
+
+    name: str
+    kind: Kind
+    overlap: int
+    tasks: int
+    complete: int
+    votes: int
+    skips: int
+    raters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The answers to the work of a campaign, adjudications apart, as votes.
+
+    A ranking is a vote on every two of its responses. Thumbs up is a vote for a, thumbs down one
+    for b, so that agreement is the same; they have no sides. Other kinds of answers are no votes.
+    """
+
+    kind: Kind
+    comparisons: tuple[Comparison, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    fair: tuple[Vote, ...] = ()
+    """Those on tasks that active selection did not choose: it prefers what is hard."""
+    checks: tuple[tuple[Vote, Outcome], ...] = ()
+    """Votes on tasks whose right outcome is known, with it."""
+    times: tuple[str, ...] = ()
+    """When the answers other than skips were given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which tasks somebody wants to look at."""
+
+    show: Show = "all"
+    rater: str = ""
+    """Only what this rater judged; empty for all."""
+    page: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A task and what raters said of it."""
+
+    task: Task
+    given: tuple[Given, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """One page of cases, and how many there are on all pages."""
+
+    total: int
+    cases: tuple[Case, ...]
+
+
+def glances(store: Store) -> list[Glance]:
+    """Every campaign, the newest first."""
+    skips = func.count().filter(VoteRow.outcome == "skip")
+    raters = func.count(VoteRow.rater_id.distinct())
+    with store.read() as session:
+        counted = {
+            campaign: counts
+            for campaign, *counts in session.execute(
+                select(VoteRow.campaign_id, func.count() - skips, skips, raters)
+                .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
+                .where(VoteRow.live, TaskRow.use == "work")
+                .group_by(VoteRow.campaign_id)
+            )
+        }
+        rows = session.scalars(select(CampaignRow).order_by(CampaignRow.id.desc())).all()
+        return [
+            Glance(
+                row.name,
+                Settings.from_text(row.settings).kind,
+                row.overlap,
+                row.num_tasks,
+                row.num_complete,
+                *counted.get(row.id, (0, 0, 0)),
+            )
+            for row in rows
+        ]
+
+
+def stamp(store: Store, name: str) -> tuple[int, int]:
+    """Something that changes whenever the votes of a campaign do, and costs next to nothing."""
+    with store.read() as session:
+        campaign = find_campaign(session, name)
+        # votes are only ever added, an undone one too
+        return campaign.id, session.scalar(select(func.max(VoteRow.id))) or 0
+
+
+def judged(store: Store, name: str) -> Judged:
+    """The answers of a campaign that count, as votes."""
+    with store.read() as session:
+        campaign = find_campaign(session, name)
+        kind = Settings.from_text(campaign.settings).kind
+        answered = _tasks(session, select(VoteRow.task_id).where(*_live(campaign.id)))
+        given = _given(session, *_live(campaign.id), AssignmentRow.source != "adjudicate")
+    work = [one for one in given if answered[one.task].use == "work"]
+    times = tuple(one.answered_at for one in work if one.outcome != "skip")
+    if kind not in ("pairwise", "ranking", "thumbs"):
+        return Judged(kind, times=times)
+    as_votes = _Votes(answered)
+    checks = [one for one in given if answered[one.task].expected is not None]
+    cast_ = [(one, vote) for one in work for vote in as_votes.of(one)]
+    return Judged(
+        kind,
+        comparisons=tuple(
+            comparison
+            for task in answered.values()
+            if task.use == "work"
+            for comparison in task.comparisons()
+        ),
+        votes=tuple(vote for _, vote in cast_),
+        fair=tuple(vote for one, vote in cast_ if one.source != "active"),
+        checks=tuple(
+            (vote, _expected(answered[one.task])) for one in checks for vote in as_votes.of(one)
+        ),
+        times=times,
+    )
+
+
+class _Votes:
+    """Answers as votes; what a task is called is worked out once."""
+
+    def __init__(self, tasks: dict[int, Task]) -> None:
+        self._tasks = tasks
+        self._ids = {
+            number: tuple(comparison.id for comparison in task.comparisons())
+            for number, task in tasks.items()
+        }
+
+    def of(self, given: Given) -> list[Vote]:
+        task, ids = self._tasks[given.task], self._ids[given.task]
+        if len(task.responses) > 1:
+            return [as_vote(task, number, key, given) for number, key in enumerate(ids)]
+        return [
+            Vote(
+                comparison=str(given.task),
+                rater=given.rater,
+                outcome=_THUMBS[given.outcome],
+                a_side="left",
+                shown_at=given.shown_at,
+                answered_at=given.answered_at,
+            )
+        ]
+
+
+def _expected(task: Task) -> Outcome:
+    assert task.expected is not None
+    return _THUMBS.get(task.expected) or cast("Outcome", task.expected)
+
+
+def cases(store: Store, name: str, wanted: Wanted) -> Cases:
+    """One page of what is wanted, in the order in which the tasks came."""
+    with store.read() as session:
+        campaign = find_campaign(session, name)
+        kind = Settings.from_text(campaign.settings).kind
+        found = _matching(campaign.id, kind, wanted)
+        total = session.scalar(select(func.count()).select_from(found.subquery())) or 0
+        page = found.limit(PER_PAGE).offset((max(1, wanted.page) - 1) * PER_PAGE)
+        numbers = session.scalars(page).all()
+        tasks = _tasks(session, numbers)
+        by_task: defaultdict[int, list[Given]] = defaultdict(list)
+        for one in _given(session, *_live(campaign.id), VoteRow.task_id.in_(numbers)):
+            by_task[one.task].append(one)
+    return Cases(total, tuple(Case(tasks[number], tuple(by_task[number])) for number in numbers))
+
+
+def _live(campaign: int) -> tuple[Any, ...]:
+    return (VoteRow.campaign_id == campaign, VoteRow.live)
+
+
+def _matching(campaign: int, kind: Kind, wanted: Wanted) -> Select[int]:
+    """The numbers of the tasks that are wanted."""
+    said = VoteRow.outcome if kind in ("pairwise", "thumbs") else VoteRow.content
+    different = func.count(case((VoteRow.outcome != "skip", said)).distinct())
+    judgements, first, second, skips = (
+        func.count().filter(VoteRow.outcome.in_(outcomes))
+        for outcomes in (COMPARABLE, ("a", "good"), ("b", "bad"), ("skip",))
+    )
+    having: dict[Show, tuple[ColumnElement[bool], ...]] = {
+        "all": (),
+        "disagreement": (different > 1,),
+        "ties": (judgements > 0, first == second),
+        "skipped": (skips > 0,),
+    }
+    found = (
+        select(VoteRow.task_id)
+        .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
+        .where(*_live(campaign), TaskRow.use == "work")
+    )
+    if wanted.rater:
+        by_rater = (
+            select(VoteRow.task_id)
+            .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
+            .where(*_live(campaign), UserRow.name == wanted.rater)
+        )
+        found = found.where(VoteRow.task_id.in_(by_rater))
+    grouped = found.group_by(VoteRow.task_id).having(*having[wanted.show])
+    return grouped.order_by(VoteRow.task_id)
+
+
+def _tasks(session: Session, numbers: Select[int] | Sequence[int]) -> dict[int, Task]:
+    rows = session.execute(
+        select(TaskRow.id, TaskRow.record).where(TaskRow.id.in_(numbers)).order_by(TaskRow.id)
+    )
+    return {number: Task.from_text(record) for number, record in rows}
+
+
+def _given(session: Session, *which: ColumnElement[bool]) -> list[Given]:
+    """Answers by task, in the order in which they came."""
+    rows = session.execute(
+        select(
+            VoteRow.task_id,
+            UserRow.name,
+            VoteRow.outcome,
+            AssignmentRow.order,
+            AssignmentRow.source,
+            VoteRow.content,
+            VoteRow.strength,
+            VoteRow.reason,
+            VoteRow.shown_at,
+            VoteRow.answered_at,
+        )
+        .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
+        .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+        .where(*which)
+        .order_by(VoteRow.task_id, VoteRow.id)
+    )
+    return [
+        Given(
+            task=row.task_id,
+            rater=row.name,
+            outcome=row.outcome,
+            order=row.order,
+            source=row.source,
+            content=json.loads(row.content),
+            strength=row.strength,
+            reason=row.reason,
+            shown_at=row.shown_at,
+            answered_at=row.answered_at,
+        )
+        for row in rows
+    ]
