@@ -165,4 +165,5 @@ def _live(answers: Answers) -> None:
 
 
 def _text(answer: str) -> str:
-    return f'<div class="rl-response"><div class="rl-text" dir="auto">{render(answer)}</div></div>'
+    text = f'<div class="rl-text" dir="auto" tabindex="0">{render(answer)}</div>'
+    return f'<div class="rl-response">{text}</div>'
