@@ -36,7 +36,7 @@ def cases_html(found: Cases, page: int, links: str) -> str:
 def _case(case: Case) -> str:
     turns = "".join(
         f'<div class="rl-turn rl-{m.role}"><span class="rl-who">{m.role.capitalize()}</span>'
-        f'<div class="rl-text" dir="auto">{render(m.content)}</div></div>'
+        f'<div class="rl-text" dir="auto" tabindex="0">{render(m.content)}</div></div>'
         for m in case.task.prompt.messages
     )
     outcomes = [one.outcome for one in case.given]
@@ -56,7 +56,7 @@ def _response(name: str, response: Response, votes: int) -> str:
     count = f" · {votes:,} {'vote' if votes == 1 else 'votes'}" if votes else ""
     return (
         f'<section class="rl-response"><h3>{name} · {wrote}{count}</h3>'
-        f'<div class="rl-text" dir="auto">{render(response.text)}</div></section>'
+        f'<div class="rl-text" dir="auto" tabindex="0">{render(response.text)}</div></section>'
     )
 
 
@@ -80,7 +80,7 @@ def _content(content: Mapping[str, Any]) -> str:
     for name, said in content.get("aspects", {}).items():
         found += f", {escape(str(name))} {escape(str(said))}"
     if text := content.get("text"):
-        found += f'<div class="rl-text" dir="auto">{render(text)}</div>'
+        found += f'<div class="rl-text" dir="auto" tabindex="0">{render(text)}</div>'
     return found
 
 
