@@ -9,13 +9,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from labeling_ui.accounts import ROLES, SECRET_VARIABLE, Accounts, session_secret
+from labeling_ui.audit import note
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export, write_folder
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const="127.0.0.1",
         metavar="ADDRESS",
-        help="a proxy there (default: 127.0.0.1) speaks TLS and sets X-Forwarded-For and -Proto",
+        help="a proxy there (default: 127.0.0.1) speaks TLS, keeps Host, sets X-Forwarded-*",
     )
     serve.add_argument(
         "--insecure-http", action="store_true", help="listen on a network that may read along"
@@ -223,6 +224,8 @@ def import_file(options: argparse.Namespace) -> None:
         added = Campaigns(store).add(
             options.campaign, tasks, settings=_settings(options), guidelines=guidelines
         )
+        with store.write() as session:
+            note(session, None, "add tasks", {"campaign": options.campaign, **asdict(added)})
     print(f"{options.campaign}: {added.added} tasks added, {added.duplicates} known already")
 
 

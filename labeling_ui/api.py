@@ -171,10 +171,12 @@ class Api:
 
     def export(self, request: Request, name: str) -> JSONResponse:
         """Comparisons, votes, preferences and ties."""
-        self._callers.need(request, "admin")
+        admin = self._callers.need(request, "admin")
         file = f"{name}.json".encode("ascii", "replace").decode().replace("?", "_")
+        exported = export(self._store, name).to_json()
+        self._note(admin, "export", {"campaign": name})
         return JSONResponse(
-            export(self._store, name).to_json(),
+            exported,
             headers={"Content-Disposition": f'attachment; filename="{file}"'},
         )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts, NewAccount
 from labeling_ui.audit import entries
 from labeling_ui.ballot import RowId
-from labeling_ui.callers import COOKIE, Callers, Refused
+from labeling_ui.callers import COOKIE, Callers, Refused, address_of
 from labeling_ui.limits import SIGN_INS, Rate
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
@@ -137,7 +137,7 @@ class PeopleApi:
 
     def _guest(self, request: Request) -> str:
         """The address of somebody who is not signed in yet, counted."""
-        address = request.client.host if request.client else ""
+        address = address_of(request)
         self._signing_in.spend(address)
         return address
 

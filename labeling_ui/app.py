@@ -12,7 +12,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.api import Api
@@ -21,11 +21,11 @@ from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.gates import Doors, Guard
 from labeling_ui.keymap import Keymap, load_keymap
-from labeling_ui.pages import HEAD, THEME, admin, compare, rate, sign_in
+from labeling_ui.pages import HEAD, THEME, account, admin, compare, rate, sign_in
 from labeling_ui.pages.compare import PolicyLoader, load_policies
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
-from labeling_ui.words import words_for
+from labeling_ui.words import Words, words_for
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]
@@ -62,8 +62,7 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     app.add_exception_handler(RequestValidationError, invalid_answer)
     app.include_router(PeopleApi(store, accounts, passes, callers).router())
     app.include_router(Api(store, callers, Campaigns(store)).router())
-    app.get("/", include_in_schema=False)(lambda: RedirectResponse("/rate/"))
-    app.get("/login", include_in_schema=False)(_sign_in)
+    _plain_pages(app, accounts)
     app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
     app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
     pages = {
@@ -76,9 +75,31 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     return app
 
 
-def _sign_in(request: Request) -> HTMLResponse:
-    words = words_for(request.cookies, request.headers.get("accept-language"))
-    return HTMLResponse(sign_in.page(words), headers={"Vary": "Accept-Language, Cookie"})
+def _plain_pages(app: FastAPI, accounts: Accounts) -> None:
+    def show(path: str, draw: Callable[[Words], str]) -> None:
+        def answer(request: Request) -> HTMLResponse:
+            return HTMLResponse(draw(_words(request)), headers={"Vary": "Accept-Language, Cookie"})
+
+        app.get(path, include_in_schema=False)(answer)
+
+    def home(request: Request) -> RedirectResponse:
+        who = signed_in(accounts, request.cookies)
+        return RedirectResponse("/compare/" if who and not who.may("rater") else "/rate/")
+
+    def own(request: Request) -> Response:
+        who = signed_in(accounts, request.cookies)
+        if who is None:
+            return RedirectResponse("/login?next=/account")
+        return HTMLResponse(account.page(_words(request), who))
+
+    show("/login", sign_in.page)
+    show("/join", sign_in.join)
+    app.get("/", include_in_schema=False)(home)
+    app.get("/account", include_in_schema=False, response_model=None)(own)
+
+
+def _words(request: Request) -> Words:
+    return words_for(request.cookies, request.headers.get("accept-language"))
 
 
 def _gate(accounts: Accounts, role: UserRole) -> _Gate:

@@ -1,6 +1,7 @@
 """Who calls, whether they may, and what they are told if they may not."""
 
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from fastapi import Request
@@ -57,6 +58,18 @@ class Callers:
         if not account.may(role):
             raise Refused(403, f"only {_ARTICLE.get(role, 'a ' + role)} may do this")
         return account
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from; for IPv6 the network, whose addresses are one household's."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
 
 
 def signed_in(accounts: Accounts, cookies: Mapping[str, str]) -> Account | None:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from labeling_ui.accounts import Accounts, UserRole
-from labeling_ui.callers import Callers, error_answer, signed_in, told
+from labeling_ui.callers import Callers, address_of, error_answer, signed_in, told
 from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
 from labeling_ui.pages import sign_in
 from labeling_ui.words import words_for
@@ -40,7 +40,11 @@ _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_NOT_KEPT = {"Cache-Control": "no-store"}
 _ON_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
 
 # All of Gradio that a page needs. It has sixty more paths: uploads, files, monitoring, proxies.
@@ -68,6 +72,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = _HEADERS | (_ON_HTTPS if scope["scheme"] == "https" else {})
+        if scope["path"].startswith("/api/"):  # the next one at this computer may be another rater
+            headers |= _NOT_KEPT
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -85,7 +91,7 @@ class Guard:
                 400, "this server answers only through its proxy, which must set X-Forwarded-Proto"
             )
         try:
-            self._rate.spend(request.client.host if request.client else "")
+            self._rate.spend(address_of(request))
         except TooMany as error:
             return error_answer(request, error)
         if request.method in ("GET", "HEAD"):

@@ -7,17 +7,42 @@ from starlette.routing import Mount
 
 from tests.labeling import PASSWORD
 
-PAGES = {"rate": "rater", "compare": "rater", "admin": "admin"}
+PAGES = {"rate": "rater", "compare": "guest", "admin": "admin"}
+
+
+WHO = ("nobody", "guest", "rater", "adjudicator", "admin")
 
 
 class Door(NamedTuple):
-    """The status that nobody, a rater and an admin get; ``example`` is the path with values."""
+    """The status that each gets; ``example`` is the path with values."""
 
     nobody: int
+    guest: int
     rater: int
+    adjudicator: int
     admin: int
     body: Any = None
     example: str = ""
+
+
+def everybody(status: int, body: Any = None, example: str = "") -> Door:
+    """Who it is makes no difference."""
+    return Door(status, status, status, status, status, body, example)
+
+
+def signed_in(status: int, body: Any = None, example: str = "") -> Door:
+    """Everybody who is somebody."""
+    return Door(401, status, status, status, status, body, example)
+
+
+def raters(status: int, body: Any = None, example: str = "") -> Door:
+    """Raters and above."""
+    return Door(401, 403, status, status, status, body, example)
+
+
+def admins(status: int, body: Any = None, example: str = "") -> Door:
+    """Admins only."""
+    return Door(401, 403, 403, 403, status, body, example)
 
 
 VOTE = {"assignment": 1, "choice": "tie", "key": "key-0000"}
@@ -27,47 +52,59 @@ LOGIN = {"name": "nobody", "password": "wrong wrong"}
 USER = {"name": "x/y", "password": PASSWORD}
 
 # A campaign that is not there: who may ask is told so (404), who may not is not (401, 403).
+CAMPAIGN = "/api/campaigns/{name}"
 OURS = {
-    ("GET", "/"): Door(307, 307, 307),
-    ("GET", "/healthz"): Door(200, 200, 200),
-    ("GET", "/login"): Door(200, 200, 200),
-    ("GET", "/api/words"): Door(200, 200, 200),
-    ("POST", "/api/login"): Door(401, 401, 401, LOGIN),
-    ("POST", "/api/logout"): Door(200, 200, 200),
-    ("GET", "/api/me"): Door(401, 200, 200),
-    ("POST", "/api/users"): Door(401, 403, 422, USER),
-    ("POST", "/api/campaigns"): Door(401, 403, 422, {"name": "", "comparisons": []}),
-    ("GET", "/api/campaigns"): Door(401, 200, 200),
-    ("GET", "/api/campaigns/{name}/next"): Door(401, 404, 404),
-    ("POST", "/api/campaigns/{name}/votes"): Door(401, 404, 404, VOTE),
-    ("POST", "/api/campaigns/{name}/undo"): Door(401, 404, 404),
-    ("POST", "/api/campaigns/{name}/beat/{assignment}"): Door(401, 404, 404, None, BEAT),
-    ("POST", "/api/campaigns/{name}/flags"): Door(401, 404, 404, FLAG),
-    ("GET", "/api/campaigns/{name}/history"): Door(401, 404, 404),
-    ("POST", "/api/campaigns/{name}/assignments"): Door(401, 403, 404, {"assignments": []}),
-    ("GET", "/api/campaigns/{name}/status"): Door(401, 403, 404),
-    ("GET", "/api/campaigns/{name}/export"): Door(401, 403, 404),
+    ("GET", "/"): everybody(307),
+    ("GET", "/healthz"): everybody(200),
+    ("GET", "/login"): everybody(200),
+    ("GET", "/join"): everybody(200),
+    ("GET", "/account"): Door(307, 200, 200, 200, 200),
+    ("GET", "/api/words"): everybody(200),
+    ("POST", "/api/login"): everybody(401, LOGIN),
+    ("POST", "/api/logout"): everybody(200),
+    ("POST", "/api/join"): everybody(404, LOGIN | {"code": "none"}),
+    ("GET", "/api/me"): signed_in(200),
+    ("POST", "/api/password"): Door(401, 403, 403, 403, 403, {"old": "wrong", "new": PASSWORD}),
+    ("GET", "/api/tokens"): signed_in(200),
+    ("POST", "/api/tokens"): Door(401, 403, 403, 403, 404, {"name": "no one"}),
+    ("DELETE", "/api/tokens/{number}"): signed_in(404, None, "/api/tokens/99999"),
+    ("POST", "/api/users"): admins(422, USER),
+    ("GET", "/api/invitations"): admins(200),
+    ("POST", "/api/invitations"): admins(422, {"uses": 0}),
+    ("DELETE", "/api/invitations/{number}"): admins(404, None, "/api/invitations/99999"),
+    ("GET", "/api/audit"): admins(200),
+    ("POST", "/api/campaigns"): admins(422, {"name": "", "comparisons": []}),
+    ("GET", "/api/campaigns"): raters(200),
+    ("GET", CAMPAIGN + "/next"): raters(404),
+    ("POST", CAMPAIGN + "/votes"): raters(404, VOTE),
+    ("POST", CAMPAIGN + "/undo"): raters(404),
+    ("POST", CAMPAIGN + "/beat/{assignment}"): raters(404, None, BEAT),
+    ("POST", CAMPAIGN + "/flags"): raters(404, FLAG),
+    ("GET", CAMPAIGN + "/history"): raters(404),
+    ("POST", CAMPAIGN + "/assignments"): admins(404, {"assignments": []}),
+    ("GET", CAMPAIGN + "/status"): Door(401, 403, 403, 404, 404),
+    ("GET", CAMPAIGN + "/export"): admins(404),
 }
 
 JOIN = {"data": [], "fn_index": 0, "session_hash": "s"}
 
-# Paths of Gradio below a page of raters; `admin` shuts what these open to a rater. The style and
+# Paths of Gradio below a page of raters; the other pages' doors follow from these. The style and
 # the scripts are Gradio's own and the same for everybody.
 GRADIO = {
-    ("GET", "/"): Door(307, 200, 200),
-    ("HEAD", "/"): Door(307, 200, 200),
-    ("GET", "/config"): Door(401, 200, 200),
-    ("GET", "/config/"): Door(401, 200, 200),
-    ("GET", "/theme.css"): Door(200, 200, 200),
-    ("GET", "/favicon.ico"): Door(200, 200, 200),
-    ("GET", "/static/{path:path}"): Door(404, 404, 404, None, "/static/none"),
-    ("GET", "/assets/{path:path}"): Door(404, 404, 404, None, "/assets/none"),
+    ("GET", "/"): Door(307, 403, 200, 200, 200),
+    ("HEAD", "/"): Door(307, 403, 200, 200, 200),
+    ("GET", "/config"): Door(401, 401, 200, 200, 200),
+    ("GET", "/config/"): Door(401, 401, 200, 200, 200),
+    ("GET", "/theme.css"): everybody(200),
+    ("GET", "/favicon.ico"): everybody(200),
+    ("GET", "/static/{path:path}"): everybody(404, None, "/static/none"),
+    ("GET", "/assets/{path:path}"): everybody(404, None, "/assets/none"),
 }
 EVENTS = {
-    ("POST", "/gradio_api/queue/join"): Door(401, 200, 200, JOIN),
-    ("GET", "/gradio_api/queue/data"): Door(401, 422, 422),
+    ("POST", "/gradio_api/queue/join"): Door(401, 401, 200, 200, 200, JOIN),
+    ("GET", "/gradio_api/queue/data"): Door(401, 401, 422, 422, 422),
 }
-SHUT = Door(404, 404, 404)
+SHUT = everybody(404)
 
 
 def routes(parent: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -89,6 +126,8 @@ def door(method: str, path: str) -> Door | None:
         return OURS.get((method, path))
     rows = GRADIO if page == "rate" else GRADIO | EVENTS  # the rating page has none
     row = rows.get((method, path.removeprefix("/" + page)), SHUT)
-    if PAGES[page] == "admin" and row.nobody in (307, 401):
-        return row._replace(rater=403 if row.nobody == 307 else 401)
-    return row
+    if row.nobody == row.guest == row.rater:
+        return row
+    if PAGES[page] == "admin":
+        return row._replace(rater=row.guest, adjudicator=row.guest)
+    return row._replace(guest=row.rater) if PAGES[page] == "guest" else row

@@ -19,6 +19,7 @@ from rlhf.records import Comparison, Message, Prompt, Response
 
 SECRET = "a secret of the tests"
 PASSWORD = "correct horse"
+PEOPLE = {"admin": "admin", "judy": "adjudicator", "ann": "rater", "bob": "rater", "gus": "guest"}
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -53,10 +54,10 @@ def cheap_accounts(store: Store, **options) -> Accounts:
 
 @contextmanager
 def running(database: Path, **options) -> Generator[str]:
-    """The URL of the app on ``database``, with an admin and raters ann and bob."""
+    """The URL of the app on ``database``, with the people above."""
     with closing(Store(database)) as store:
         accounts = cheap_accounts(store)
-        for name, role in (("admin", "admin"), ("ann", "rater"), ("bob", "rater")):
+        for name, role in PEOPLE.items():
             accounts.add(name, PASSWORD, role)
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind(("127.0.0.1", 0))

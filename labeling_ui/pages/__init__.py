@@ -54,7 +54,7 @@ def header(current: str) -> gr.HTML:
     links = "".join(
         f'<a href="/{page}/"'
         + (' aria-current="page"' if page == current else "")
-        + (" hidden data-admin" if page == "admin" != current else "")
+        + (f' hidden data-needs="{page}"' if page != "compare" and page != current else "")
         + f">{say.html(page)}</a>"
         for page in ("rate", "compare", "admin")
     )
@@ -62,7 +62,7 @@ def header(current: str) -> gr.HTML:
         f'<a class="rl-jump" href="#rl-content">{say.html("skip_to_content")}</a>'
         '<header class="rl-top"><span class="rl-brand" dir="ltr">rlhf <b>label</b></span>'
         f'<nav data-t-aria-label="pages" aria-label="{say("pages")}">{links}</nav>'
-        '<span class="rl-grow"></span><bdi class="rl-me" data-me></bdi>'
+        '<span class="rl-grow"></span><a class="rl-me" href="/account"><bdi data-me></bdi></a>'
         '<select class="rl-language" data-t-aria-label="language" '
         f'aria-label="{say("language")}"></select>'
         f'<button type="button" class="rl-quiet" data-out>{say.html("sign_out")}</button></header>',

@@ -9,7 +9,9 @@
   }
   const account = await me.json();
   element.querySelector("[data-me]").textContent = account.name;
-  for (const link of element.querySelectorAll("[data-admin]")) link.hidden = account.role !== "admin";
+  for (const link of element.querySelectorAll("[data-needs]")) {
+    link.hidden = link.dataset.needs === "admin" ? account.role !== "admin" : account.role === "guest";
+  }
   element.querySelector("[data-out]").addEventListener("click", async () => {
     await fetch("/api/logout", { method: "POST" });
     location.assign("/login");

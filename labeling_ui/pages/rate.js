@@ -4,6 +4,7 @@ const page = element.querySelector(".rl-rate");
 const find = (selector) => page.querySelector(selector);
 const all = (selector) => [...page.querySelectorAll(selector)];
 const ANSWERS = ["left", "right", "tie", "both_bad", "skip"];
+const BEAT_MS = 60_000;
 const KEYS = JSON.parse(page.dataset.keys);
 const say = (key, values) => rlWords.say(key, values);
 
@@ -14,6 +15,7 @@ let item = null;
 let shownAt = "";
 let busy = true;
 let exact = false;
+let kind = null; // how the item on the screen is answered
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const base = () => "/api/campaigns/" + encodeURIComponent(campaign.name);
@@ -81,8 +83,10 @@ async function deliverLeftovers() {
 
 async function choose(choice) {
   if (busy || !item) return;
+  const answer = choice === "skip" ? { choice } : kind.answer(choice);
+  if (typeof answer === "string") return notice(answer);
   busy = true;
-  const vote = { assignment: item.assignment, choice, key: freshKey(), shown_at: shownAt };
+  const vote = { assignment: item.assignment, key: freshKey(), shown_at: shownAt, ...answer };
   const strength = find(".rl-chip[aria-pressed=true]");
   if (strength && (choice === "left" || choice === "right")) {
     vote.strength = Number(strength.dataset.strength);
@@ -103,11 +107,11 @@ async function choose(choice) {
   busy = false;
 }
 
-async function undo() {
+async function undo(vote = null) {
   if (busy || !campaign) return;
   busy = true;
   try {
-    const data = await call(base() + "/undo?html=true", {});
+    const data = await call(base() + "/undo?html=true", { vote });
     saved(say("undone"));
     show(data);
     notice("");
@@ -166,13 +170,44 @@ function paintTexts() {
     turn.append(who, text);
     return turn;
   }));
-  for (const [place, side] of ["left", "right"].entries()) {
-    write(find(`[data-text=${side}]`), item.html.responses[place], item.responses[place]);
-  }
+  all(".rl-pair [data-text]").forEach((text, place) => {
+    write(text, item.html.responses[place], item.responses[place]);
+  });
   letScroll();
 }
 
-function show({ item: next, progress }) {
+// A paper for each response; of two that are compared, by its side.
+function paintPapers() {
+  const names = campaign.kind === "pairwise" ? ["left", "right"] : item.responses.map((_, i) => i + 1);
+  const papers = names.map((name, index) => {
+    const title = document.createElement("h2");
+    title.id = `rl-${name}-title`;
+    title.textContent = say("response_n", { number: index + 1 });
+    const text = document.createElement("div");
+    Object.assign(text, { className: "rl-text", dir: "auto" });
+    text.dataset.text = name;
+    const paper = document.createElement("article");
+    paper.className = "rl-response";
+    paper.setAttribute("aria-labelledby", title.id);
+    paper.append(title, text);
+    return paper;
+  });
+  find(".rl-pair").replaceChildren(...papers);
+  find(".rl-pair").dataset.papers = papers.length;
+  const place = find(".rl-own");
+  place.replaceChildren();
+  const submit = (choice) => choose(choice);
+  kind = KINDS[campaign.kind](place, { papers, texts: item.responses, aspects: campaign.aspects, submit });
+}
+
+function paintRules() {
+  const pair = campaign.kind === "pairwise";
+  for (const part of all("[data-pair]")) part.hidden = !pair;
+  for (const part of all("[data-do=tie], [data-do=both_bad]")) part.hidden = !pair || !campaign.ties;
+  find(".rl-strengths").hidden = !pair || campaign.strength === "no";
+}
+
+function show({ item: next, progress, notice: why }) {
   item = next;
   const { done, total } = progress;
   find(".rl-progress i").style.width = (total ? (100 * done) / total : 100) + "%";
@@ -188,10 +223,11 @@ function show({ item: next, progress }) {
   page.dataset.state = item ? "ready" : "done";
   if (!item) {
     const rest = total - done;
-    find("[data-done]").textContent = say(rest ? "done_rest" : "done_all", { done, rest });
+    find("[data-done]").textContent = why ? sentence(why) : say(rest ? "done_rest" : "done_all", { done, rest });
     tell(say("all_done_live", { done }));
     return;
   }
+  paintPapers();
   paintTexts();
   shownAt = new Date().toISOString();
   page.dataset.assignment = item.assignment;
@@ -223,15 +259,60 @@ function toggleGuidelines() {
   if (guidelines.open) guidelines.querySelector("summary").focus();
 }
 
+async function flag(kind) {
+  find(".rl-flags").close();
+  try {
+    await call(base() + "/flags", { assignment: item.assignment, kind });
+    saved(say("flagged"));
+    tell("");
+  } catch (error) {
+    notice(error.status ? sentence(error.message) : say("server_silent"));
+  }
+}
+
+async function history() {
+  const list = find(".rl-past");
+  try {
+    const past = await call(base() + "/history");
+    list.replaceChildren(...past.map((one) => {
+      const entry = document.createElement("li");
+      const change = document.createElement("button");
+      Object.assign(change, { type: "button", className: "rl-side", textContent: say("revise") });
+      change.onclick = () => { find(".rl-history").close(); undo(one.vote); };
+      const text = document.createElement("span");
+      text.dir = "auto";
+      text.textContent = one.prompt;
+      const choice = document.createElement("b");
+      choice.textContent = say("said_" + one.choice);
+      entry.append(text, choice, change);
+      return entry;
+    }));
+    if (!past.length) list.textContent = say("no_history");
+    find(".rl-history").showModal();
+  } catch (error) {
+    notice(error.status ? sentence(error.message) : say("server_silent"));
+  }
+}
+
+// While an item is on the screen its place is kept.
+setInterval(() => {
+  if (item && !busy && !document.hidden) call(`${base()}/beat/${item.assignment}`, {}).catch(() => {});
+}, BEAT_MS);
+
 function act(action) {
-  if (ANSWERS.includes(action)) choose(action);
+  if (ANSWERS.includes(action)) {
+    if (find(`[data-do=${action}]`).offsetParent) choose(action); // only what is offered
+  }
   else if (action === "undo") undo();
   else if (action.startsWith("strength")) toggleStrength(find(`[data-do=${action}]`));
   else if (action === "reason" && item) find(".rl-reason").focus();
   else if (action === "guidelines") toggleGuidelines();
   else if (action === "exact") setExact(!exact);
   else if (action === "help") find(".rl-help").showModal();
-  else if (action === "close") find(".rl-help").close();
+  else if (action === "close") for (const dialog of all("dialog[open]")) dialog.close();
+  else if (action === "flag" && item) find(".rl-flags").showModal();
+  else if (action.startsWith("flag_")) flag(action.slice(5));
+  else if (action === "history") history();
   else if (action === "again" && !busy) refresh();
 }
 
@@ -250,7 +331,8 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
   if (event.key === "Escape" && typing) typing.blur();
   if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (find(".rl-help").open) return;
+  if (find("dialog[open]")) return;
+  if (item && !busy && kind.key(event)) return event.preventDefault();
   const action = actionOf(event);
   if (!action) return;
   event.preventDefault();
@@ -267,6 +349,7 @@ async function open(name) {
   guidelines.hidden = !campaign.guidelines;
   guidelines.querySelector("div").innerHTML = campaign.guidelines; // cleaned by the server
   sessionStorage.setItem("rlhf-campaign", campaign.name);
+  paintRules();
   page.dataset.state = "loading"; // what is on the screen is still of the campaign before
   await refresh();
 }

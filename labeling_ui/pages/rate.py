@@ -1,4 +1,4 @@
-"""The rating page: one comparison, one key per answer, nothing in the way.
+"""The rating page: one task, one key per answer, nothing in the way.
 
 The layout is static; ``rate.js`` fills it from the HTTP API, so that no text of a comparison ever
 passes through a template.
@@ -9,6 +9,7 @@ from html import escape
 
 import gradio as gr
 
+from labeling_ui.campaigns import FLAGS
 from labeling_ui.keymap import Keymap
 from labeling_ui.pages import header, say, script
 
@@ -45,7 +46,7 @@ class Layout:
     def _help(self) -> str:
         named = {
             **{action: action for action in (*ANSWERS, "undo")},
-            **dict.fromkeys(("reason", "guidelines", "exact", "help"), ""),
+            **dict.fromkeys(("reason", "guidelines", "exact", "flag", "history", "help"), ""),
         }
         rows = [(self._keymap[a], say.html(key or f"help_{a}")) for a, key in named.items()]
         words = " · ".join(say.html(action) for action in STRENGTHS)
@@ -56,7 +57,7 @@ class Layout:
             for keys, text in rows
         )
         return (
-            '<dialog class="rl-help" aria-labelledby="rl-help-title">'
+            '<dialog class="rl-dialog rl-help" aria-labelledby="rl-help-title">'
             f'<h2 id="rl-help-title">{say.html("keys")}</h2><dl>{entries}</dl>'
             f'<button type="button" class="rl-side" data-do="close">{say.html("close")}</button>'
             "</dialog>"
@@ -93,41 +94,59 @@ class Layout:
   </div>
   <div class="rl-work" hidden>
     <section class="rl-talk" {_label("conversation")}></section>
-    <section class="rl-pair" {_label("responses")}>
-      {_response("left", 1)}{_response("right", 2)}
-    </section>
+    <section class="rl-pair" {_label("responses")}></section>
     <section class="rl-answers" {_label("your_answer")}>
       <div class="rl-extra">
-        <div class="rl-chips" role="group" {_label("how_much_optional")}>
+        <div class="rl-chips rl-strengths" role="group" {_label("how_much_optional")}>
           <span class="rl-hint" data-t="how_much">{say("how_much")}</span>{chips}</div>
         <textarea class="rl-reason" rows="1" maxlength="4000" dir="auto" {_label("reason_label")}
           {self._shortcut("reason")} data-t-placeholder="reason_hint"
           placeholder="{say("reason_hint")}"></textarea>
       </div>
-      <div class="rl-keys">{answers["left"]}{answers["tie"]}{answers["right"]}</div>
-      <div class="rl-keys rl-minor">{answers["both_bad"]}{answers["skip"]}{answers["undo"]}</div>
+      <div class="rl-own"></div>
+      <div class="rl-keys" data-pair>{answers["left"]}{answers["tie"]}{answers["right"]}</div>
+      <div class="rl-keys rl-minor">{answers["both_bad"]}{answers["skip"]}{answers["undo"]}
+        {self._quiet("flag")}{self._quiet("history")}</div>
     </section>
   </div>
   <div class="rl-unseen" data-live role="status" aria-live="polite"></div>
-  {self._help()}
+  {self._help()}{self._flags()}
+  <dialog class="rl-dialog rl-history" aria-labelledby="rl-history-title">
+    <h2 id="rl-history-title">{say.html("history")}</h2><ul class="rl-past"></ul>
+    <button type="button" class="rl-side" data-do="close">{say.html("close")}</button></dialog>
 </div>"""
+
+    def _quiet(self, action: str) -> str:
+        return (
+            f'<button type="button" class="rl-quiet" data-do="{action}" {self._shortcut(action)}>'
+            f"{say.html(action)} {self._key(action)}</button>"
+        )
+
+    def _flags(self) -> str:
+        kinds = "".join(
+            f'<button type="button" class="rl-side" data-do="flag_{kind}">'
+            f"{say.html(f'flag_{kind}')}</button>"
+            for kind in FLAGS
+        )
+        return (
+            '<dialog class="rl-dialog rl-flags" aria-labelledby="rl-flag-title">'
+            f'<h2 id="rl-flag-title">{say.html("flag_title")}</h2><div class="rl-stack">{kinds}'
+            f'<button type="button" class="rl-quiet" data-do="close">{say.html("close")}</button>'
+            "</div></dialog>"
+        )
 
 
 def _label(key: str) -> str:
     return f'data-t-aria-label="{key}" aria-label="{escape(say(key))}"'
 
 
-def _response(side: str, number: int) -> str:
-    return (
-        f'<article class="rl-response" aria-labelledby="rl-{side}-title">'
-        f'<h2 id="rl-{side}-title">{say.html(f"response_{number}")}</h2>'
-        f'<div class="rl-text" dir="auto" data-text="{side}"></div></article>'
-    )
-
-
 def page(keymap: Keymap) -> gr.Blocks:
     """The page; it has no Gradio event, so there is nothing to call behind its back."""
     with gr.Blocks(title="Rate · rlhf label", analytics_enabled=False) as blocks:
         header("rate")
-        gr.HTML(Layout(keymap).html(), js_on_load=script("rate.js"), apply_default_css=False)
+        gr.HTML(
+            Layout(keymap).html(),
+            js_on_load=script("kinds.js") + script("rate.js"),
+            apply_default_css=False,
+        )
     return blocks

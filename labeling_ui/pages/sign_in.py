@@ -1,61 +1,46 @@
-"""The sign-in page: plain HTML, because whoever sees it may see nothing else yet."""
+"""The sign-in page, the page for those who were invited, and the one for those who may not."""
 
-import json
-from html import escape
+from labeling_ui.pages.plain import brand, field, language_menu, plain
+from labeling_ui.words import Words
 
-from labeling_ui.pages import STYLE, script
-from labeling_ui.words import Words, languages
-
-
-def _plain(words: Words, title: str, body: str, code: str = "") -> str:
-    return f"""<!doctype html>
-<html lang="{words.language}" dir="{words.direction}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} · rlhf label</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body class="rl-plain">
-<main class="rl-door">
-{body}
-</main>
-{code}
-</body>
-</html>
-"""
+_SAID = ("wrong_password", "too_many_tries", "server_silent")
 
 
 def page(words: Words) -> str:
-    """The whole page."""
-    menu = "".join(
-        f'<option value="{code}" lang="{code}"{" selected" * (code == words.language)}>'
-        f"{escape(one.name)}</option>"
-        for code, one in languages().items()
-    )
-    texts = {key: words(key) for key in ("wrong_password", "server_silent")}
-    texts["too_many_tries"] = words.texts["too_many_tries"]
-    body = f"""<form class="rl-card" novalidate data-texts="{escape(json.dumps(texts))}">
-    <p class="rl-brand" dir="ltr">rlhf <b>label</b></p>
+    """Name and password of somebody who has an account."""
+    body = f"""<main class="rl-door"><form class="rl-card" novalidate>
+    {brand()}
     <h1>{words("sign_in")}</h1>
-    <label for="name">{words("name")}</label>
-    <input id="name" name="name" autocomplete="username" autocapitalize="none" dir="auto"
-      autofocus required>
-    <label for="password">{words("password")}</label>
-    <input id="password" name="password" type="password" autocomplete="current-password" required>
+    {field(words, "name", "text", "username").replace(" required", " autofocus required")}
+    {field(words, "password", "password", "current-password")}
     <p class="rl-problem" role="alert" dir="auto"></p>
     <button type="submit" class="rl-main">{words("sign_in")}</button>
-    <select class="rl-language" aria-label="{words("language")}">{menu}</select>
-  </form>"""
-    return _plain(words, words("sign_in"), body, f"<script>{script('sign_in.js')}</script>")
+    {language_menu(words)}
+  </form></main>"""
+    return plain(words, words("sign_in"), body, "sign_in.js", _SAID)
+
+
+def join(words: Words) -> str:
+    """Name and password of somebody who was invited; the code is in the link."""
+    body = f"""<main class="rl-door"><form class="rl-card" novalidate>
+    {brand()}
+    <h1>{words("join_title")}</h1>
+    <p>{words("join_hint")}</p>
+    {field(words, "name", "text", "username")}
+    {field(words, "password", "password", "new-password")}
+    <p class="rl-problem" role="alert" dir="auto"></p>
+    <button type="submit" class="rl-main">{words("join")}</button>
+    {language_menu(words)}
+  </form></main>"""
+    said = ("too_many_tries", "server_silent", "no_code")
+    return plain(words, words("join_title"), body, "join.js", said)
 
 
 def refused(words: Words) -> str:
     """What somebody sees who may not open a page."""
-    body = f"""<div class="rl-card">
-    <p class="rl-brand" dir="ltr">rlhf <b>label</b></p>
+    body = f"""<main class="rl-door"><div class="rl-card">
+    {brand()}
     <h1>{words("not_for_you")}</h1>
-    <p><a href="/rate/">{words("go_to_rating")}</a></p>
-  </div>"""
-    return _plain(words, words("not_for_you"), body)
+    <p><a href="/">{words("go_to_rating")}</a></p>
+  </div></main>"""
+    return plain(words, words("not_for_you"), body)

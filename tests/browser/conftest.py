@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.labeling import PASSWORD
 
 CHROMIUM = Path("/usr/bin/chromium")
+expect.set_options(timeout=20_000)  # two processes share two cores in `make test`
 
 
 def pytest_collection_modifyitems(items):

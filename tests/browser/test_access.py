@@ -70,6 +70,12 @@ def visit(url, tab):
     tab.locator(".rl-send").click()
     expect(tab.locator(".rl-two .rl-text").first).to_contain_text("one")
     yield "compare"
+    tab.goto(f"{url}/account")
+    tab.locator("[data-part=tokens] [type=submit]").click()
+    expect(tab.locator("[data-part=tokens] .rl-once")).to_contain_text("rlhf_")
+    yield "account"
+    tab.goto(f"{url}/join#code")
+    yield "join"
     tab.goto(f"{url}/admin/")
     yield "not for you"
     tab.context.clear_cookies()
@@ -77,6 +83,11 @@ def visit(url, tab):
     sign_in(tab, "admin")
     tab.wait_for_selector(".rl-cards article")
     yield "admin"
+    tab.goto(f"{url}/account")
+    tab.locator("[data-part=invitations] [type=submit]").click()
+    expect(tab.locator("[data-part=invitations] .rl-once")).to_contain_text("/join#")
+    expect(tab.locator(".rl-log li").first).to_be_visible()
+    yield "account of an admin"
 
 
 def violations(tab) -> list[str]:
@@ -90,9 +101,7 @@ def violations(tab) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    ("width", "language"), [(1440, "en"), (1440, "ar"), (390, "de"), (320, "ar")]
-)
+@pytest.mark.parametrize(("width", "language"), [(1440, "en"), (390, "de"), (320, "ar")])
 def test_axe_finds_nothing_serious_and_nothing_is_cut_off(url, chromium, width, language, scheme):
     viewport = {"width": width, "height": 800}
     context = chromium.new_context(viewport=viewport, color_scheme=scheme, locale=language)
@@ -107,8 +116,8 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off(url, chromium, width, 
     context.close()
 
 
-@pytest.mark.parametrize("language", languages())
-def test_no_language_is_cut_off_on_the_smallest_screen(url, chromium, language):
+@pytest.mark.parametrize("language", sorted(languages().keys() - {"ar"}))
+def test_no_other_language_is_cut_off_on_the_smallest_screen(url, chromium, language):
     context = chromium.new_context(viewport={"width": 320, "height": 700}, locale=language)
     tab = context.new_page()
     for place in visit(url, tab):
@@ -215,9 +224,8 @@ def test_what_happens_is_read_out(url, enter):
         button.get_attribute("aria-keyshortcuts") for button in tab.locator(".rl-keys button").all()
     ]
     keymap = load_keymap()
-    assert names == [
-        " ".join(keymap[a]) for a in ("left", "tie", "right", "both_bad", "skip", "undo")
-    ]
+    shown = ("left", "tie", "right", "both_bad", "skip", "undo", "flag", "history")
+    assert names == [" ".join(keymap[action]) for action in shown]
 
 
 def test_a_language_is_chosen_kept_and_runs_in_its_direction(url, chromium):
@@ -284,3 +292,41 @@ def test_motion_stops_for_those_who_ask_and_paper_shows_only_the_texts(url, ente
         expect(tab.locator(selector)).to_be_hidden()
     for selector in ("[data-text=left]", "[data-text=right]", ".rl-turn >> nth=0"):
         expect(tab.locator(selector)).to_be_visible()
+
+
+def test_who_is_invited_joins_changes_the_password_and_makes_a_token(url, chromium):
+    with client(url, "admin") as admin:
+        link = admin.post("/api/invitations", json={"role": "guest"}).json()["link"]
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.goto(f"{url}/join")
+    tab.fill("#name", "visitor")
+    tab.fill("#password", PASSWORD)
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("alert")).to_have_text("This link is not whole. Ask for it again.")
+    tab.goto("about:blank")
+    tab.goto(url + link)
+    tab.fill("#name", "ann")
+    tab.fill("#password", PASSWORD)
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("alert")).to_have_text("User 'ann' exists already.")
+    tab.fill("#name", "visitor")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(f"{url}/compare/")  # a guest has nothing to rate
+    expect(tab.get_by_role("link", name="Rate")).to_be_hidden()
+    tab.get_by_role("link", name="visitor").click()
+    tab.fill("#old_password", PASSWORD)
+    tab.fill("#new_password", "another password")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_text("Other sessions have ended.")).to_be_visible()
+    tab.get_by_role("button", name="Make a token").click()
+    expect(tab.locator(".rl-once")).not_to_be_empty()
+    token = tab.locator(".rl-once").inner_text()
+    with client(url) as program:
+        me = program.get("/api/me", headers={"Authorization": f"Bearer {token}"})
+        assert me.json() == {"name": "visitor", "role": "guest"}
+        tab.get_by_role("button", name="Revoke").click()
+        expect(tab.get_by_text("None yet.")).to_be_visible()
+        me = program.get("/api/me", headers={"Authorization": f"Bearer {token}"})
+        assert me.status_code == 401
+    context.close()

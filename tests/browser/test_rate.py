@@ -1,6 +1,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from labeling_ui.keymap import load_keymap
 from rlhf.records import Comparison, Prompt, Response, Vote, from_json, to_json
 from tests.labeling import client, comparisons, running
 
@@ -259,3 +260,22 @@ def test_signing_in_says_what_is_wrong_and_signing_out_shuts_the_door(url, chrom
     tab.goto(f"{url}/rate/")
     assert tab.url == f"{url}/login?next=/rate/"
     context.close()
+
+
+def test_keys_of_ones_own_answer_and_the_usual_ones_do_not(tmp_path, enter):
+    keymap = {**load_keymap(), "left": ("h", "j"), "right": ("l",)}
+    with running(tmp_path / "label.db", keymap=keymap) as own:
+        with client(own, "admin") as admin:
+            body = {"name": "own", "comparisons": [to_json(c) for c in comparisons(3)]}
+            admin.post("/api/campaigns", json=body)
+        tab = enter(own, "ann")
+        choose_campaign(tab, "own")
+        expect(tab.locator(".rl-keys .rl-left kbd")).to_have_text("h")
+        tab.keyboard.press("1")
+        for count, key in enumerate("jl", start=1):
+            tab.keyboard.press(key)
+            expect(tab.locator("[data-count]")).to_have_text(f"{count} of 3")
+            tab.wait_for_selector("[data-state=ready]")
+        with client(own, "ann") as ann:
+            past = ann.get("/api/campaigns/own/history").json()
+    assert sorted(one["choice"] for one in past) == ["left", "right"]

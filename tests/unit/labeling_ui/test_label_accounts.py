@@ -59,7 +59,7 @@ def test_a_name_is_taken_in_whatever_case(store):
         ("x" * 65, PASSWORD, "rater", "user name has"),
         ("ann", "short", "rater", "8 to 256 characters"),
         ("ann", "x" * 257, "rater", "8 to 256 characters"),
-        ("ann", PASSWORD, "owner", "use rater or admin"),
+        ("ann", PASSWORD, "owner", "use guest, rater, adjudicator, admin"),
     ],
 )
 def test_an_account_that_makes_no_sense_is_refused(store, name, password, role, reason):

@@ -26,8 +26,8 @@ def test_every_answer_has_a_key_and_no_key_two_meanings():
 
 
 def test_a_file_of_ones_own_changes_what_it_names_and_nothing_else(own):
-    keymap = own({"left": ["A", "h"], "skip": "k"})
-    assert keymap["left"] == ("a", "h")
+    keymap = own({"left": ["A", "j"], "skip": "k"})
+    assert keymap["left"] == ("a", "j")
     assert keymap["skip"] == ("k",)
     assert keymap["right"] == load_keymap()["right"]
 

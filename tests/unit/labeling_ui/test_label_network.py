@@ -1,6 +1,8 @@
 import pytest
+from fastapi import Request
 
 from labeling_ui.__main__ import main
+from labeling_ui.callers import address_of
 from labeling_ui.network import check_exposure
 from rlhf.errors import ConfigError
 
@@ -26,3 +28,22 @@ def test_the_command_refuses_before_it_touches_anything(tmp_path, monkeypatch, c
     assert said.startswith("rlhf label: listening on 0.0.0.0 would send passwords")
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("somewhere", "somewhere"),
+        ("", ""),
+    ],
+)
+def test_a_household_of_ipv6_is_one_address(host, address):
+    request = Request({"type": "http", "client": (host, 1), "headers": []})
+    assert address_of(request) == address
+    assert address_of(Request({"type": "http", "client": None, "headers": []})) == ""

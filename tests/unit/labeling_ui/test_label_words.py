@@ -2,12 +2,15 @@ import json
 import re
 import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import labeling_ui
+from labeling_ui.ballot import Choice
+from labeling_ui.campaigns import FLAGS
 from labeling_ui.words import COOKIE, languages, words_for
 
 ROOT = Path(labeling_ui.__file__).parent
@@ -23,7 +26,8 @@ def asked_for() -> set[str]:
     asked: set[str] = set()
     for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js")):
         source = path.read_text(encoding="utf-8")
-        asked |= set(re.findall(r'\b(?:say|words|html)\(\s*(?:rest \? )?["\'](\w+)["\']', source))
+        named = r'\b(?:say|told|words|html)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
+        asked |= set(re.findall(named, source))
         asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|_label\()["\'](\w+)["\']', source))
     return asked
 
@@ -49,8 +53,10 @@ def test_every_text_that_exists_is_asked_for_somewhere():
         for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js"), *ROOT.glob("*.json"))
     )
     # what is named by its parts
-    made = {"response_1", "response_2", "rate", "compare", "admin", "user", "assistant", "system"}
-    made |= {f"help_{action}" for action in ("reason", "guidelines", "exact", "help")}
+    made = {"rate", "compare", "admin", "user", "assistant", "system"}
+    made |= {f"help_{a}" for a in ("reason", "guidelines", "exact", "flag", "history", "help")}
+    made |= {f"flag_{kind}" for kind in FLAGS}
+    made |= {f"said_{choice}" for choice in get_args(Choice)}
     unused = {k for k in ENGLISH.keys() - made if not re.search(rf"[\"']{k}[\"']", sources)}
     assert unused == set()
 

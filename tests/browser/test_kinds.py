@@ -1,0 +1,160 @@
+"""Every kind of task, answered by keyboard alone; what is stored is what stood on the screen."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from rlhf.records import Prompt, to_json
+from tests.labeling import client, running
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("label") / "label.db") as address:
+        yield address
+
+
+@pytest.fixture
+def begin(url, enter):
+    """A tab on a new campaign of these settings, with tasks of so many responses."""
+
+    def make(name, num_responses, count=2, width=1440, **settings):
+        tasks = [
+            {
+                "prompt": to_json(Prompt.from_text(f"Question {i}?")),
+                "responses": [
+                    {"text": f"answer {k} to {i}", "policy": f"p{k}"} for k in range(num_responses)
+                ],
+            }
+            for i in range(count)
+        ]
+        body = {"name": name, "settings": settings, "comparisons": tasks}
+        with client(url, "admin") as admin:
+            assert admin.post("/api/campaigns", json=body).status_code == 200, body
+        tab = enter(url, "ann", viewport={"width": width, "height": 800})
+        tab.wait_for_selector(".rl-rate:is([data-state=ready], [data-state=done])")
+        if tab.locator(".rl-pick").is_visible():
+            tab.select_option(".rl-pick", name)
+        expect(tab.locator("[data-campaign]")).to_have_text(name)
+        tab.wait_for_selector("[data-state=ready]")
+        return tab
+
+    return make
+
+
+def shown(tab):
+    return tab.locator(".rl-pair .rl-text").all_inner_texts()
+
+
+def export(url, name):
+    with client(url, "admin") as admin:
+        return admin.get(f"/api/campaigns/{name}/export").json()
+
+
+def done(tab, number):
+    expect(tab.locator("[data-count]")).to_contain_text(re.compile(rf"^{number} "))
+    tab.wait_for_selector(".rl-rate:is([data-state=ready], [data-state=done])")
+
+
+def test_a_ranking_is_made_with_number_keys(url, begin):
+    tab = begin("ranks", 4, kind="ranking")
+    texts = shown(tab)
+    tab.keyboard.press("Enter")
+    expect(tab.locator(".rl-notice")).to_have_text("Rank every response first.")
+    for key in ("1", "2", "Backspace", "3", "=", "1", "1", "2", "4"):
+        tab.keyboard.press(key)  # the 1 is taken out of its place, and comes after the 3
+    expect(tab.locator(".rl-own [role=status]")).to_have_text("3  >  1  >  2  >  4")
+    for key in ("4", "=", "4", "Enter"):
+        tab.keyboard.press(key)
+    done(tab, 1)
+    won = {(p["chosen"], p["rejected"]) for p in export(url, "ranks")["preferences"]}
+    one, two, three, four = texts
+    assert won == {(three, one), (three, two), (three, four), (one, two), (one, four)}
+
+
+def test_ratings_are_given_row_by_row(url, begin):
+    tab = begin("rates", 1, kind="rating", aspects=["helpful", "honest"])
+    tab.keyboard.press("4")
+    tab.keyboard.press("Enter")
+    expect(tab.locator(".rl-notice")).to_have_text("Rate every aspect first.")
+    for key in ("5", "ArrowUp", "3", "Enter"):
+        tab.keyboard.press(key)
+    done(tab, 1)
+    [answer] = export(url, "rates")["answers"]
+    assert answer["aspects"] == {"helpful": 3, "honest": 5}
+
+
+def test_thumbs_take_one_key_and_two_at_once_are_one_vote(url, begin):
+    tab = begin("thumbs", 1, kind="thumbs")
+    tab.keyboard.press("2")
+    done(tab, 1)
+    for key in "12":
+        tab.keyboard.press(key)
+    done(tab, 2)
+    data = export(url, "thumbs")
+    assert [row["good"] for row in data["feedback"]] == [False, True]
+
+
+def test_a_rewrite_is_what_was_typed(url, begin):
+    tab = begin("rewrites", 1, kind="rewrite")
+    expect(tab.locator(".rl-rewrite")).to_have_value("answer 0 to 0")
+    tab.keyboard.press("e")
+    tab.keyboard.press("Control+a")
+    tab.keyboard.type("1 better: <b>$&</b>")
+    tab.keyboard.press("Control+Enter")
+    done(tab, 1)
+    [row] = export(url, "rewrites")["demonstrations"]
+    assert row["messages"][-1]["content"] == "1 better: <b>$&</b>"
+
+
+def test_a_pair_is_judged_by_aspects_too_and_ties_can_be_left_out(url, begin):
+    rules = {"aspects": ["helpful", "honest"], "ties": False, "strength": "no"}
+    tab = begin("aspects", 2, **rules)
+    texts = shown(tab)
+    expect(tab.locator("[data-do=tie]")).to_be_hidden()
+    expect(tab.locator(".rl-strengths")).to_be_hidden()
+    tab.get_by_role("group", name="honest").get_by_role("button", name="2").click()
+    tab.keyboard.press("0")
+    expect(tab.locator("[data-count]")).to_contain_text("0 of")
+    tab.keyboard.press("1")
+    done(tab, 1)
+    [vote] = export(url, "aspects")["votes"]
+    first = "a" if texts[0].startswith("answer 0") else "b"
+    assert vote["outcome"] == first
+    assert vote["aspects"] == {"honest": "b" if first == "a" else "a"}
+
+
+def test_an_earlier_answer_is_found_and_changed(url, begin):
+    tab = begin("past", 2, count=3)
+    for number in (1, 2):
+        tab.keyboard.press("1")
+        done(tab, number)
+    tab.keyboard.press("h")
+    entries = tab.locator(".rl-past li")
+    expect(entries).to_have_count(2)
+    expect(entries.nth(1)).to_contain_text("Question 0?")
+    entries.nth(1).get_by_role("button").click()
+    expect(tab.locator(".rl-talk")).to_contain_text("Question 0?")
+    tab.keyboard.press("0")
+    done(tab, 2)
+    outcomes = [vote["outcome"] for vote in export(url, "past")["votes"]]
+    assert outcomes.count("tie") == 1
+
+
+def test_a_flag_is_raised_by_keyboard(begin):
+    tab = begin("marks", 2)
+    tab.keyboard.press("f")
+    tab.get_by_role("button", name="It holds personal data").press("Enter")
+    expect(tab.locator("[data-saved]")).to_have_text("Flagged ✓")
+    tab.keyboard.press("1")  # and it can be answered all the same
+    done(tab, 1)
+
+
+@pytest.mark.parametrize("kind", ["ranking", "rating", "thumbs", "rewrite"])
+@pytest.mark.parametrize("width", [1440, 320])
+def test_no_kind_is_wider_than_the_screen(begin, kind, width):
+    aspects = {"aspects": ["helpful", "honest", "harmless"]} if kind == "rating" else {}
+    count = 4 if kind == "ranking" else 1
+    tab = begin(f"{kind} {width}", count, width=width, kind=kind, **aspects)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
