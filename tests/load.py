@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -130,7 +131,9 @@ class Load:
 
     def run(self, raters: Sequence[str], clients: int) -> Outcome:
         """All of them, so many at a time."""
-        return asyncio.run(self._run(raters, clients))
+        # the thread that asks may have a loop of its own
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(asyncio.run, self._run(raters, clients)).result()
 
     async def _run(self, raters: Sequence[str], clients: int) -> Outcome:
         outcome, waiting = Outcome(), list(reversed(raters))
@@ -172,6 +175,7 @@ class Served:
 
     database: str
     environment: Mapping[str, str]
+    program: Sequence[str] = ("-m", "labeling_ui", "serve", "--port", "0", "--db")
     url: str = ""
     kills: int = 0
     _process: subprocess.Popen[str] | None = None
@@ -185,9 +189,8 @@ class Served:
 
     def start(self) -> None:
         """Start it and learn its address."""
-        command = [sys.executable, "-m", "labeling_ui", "serve", "--db", self.database]
         process = subprocess.Popen(
-            [*command, "--port", "0"],
+            [sys.executable, *self.program, self.database],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(Path.cwd())} | dict(self.environment),

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/label_load.py replay WORK FILE.jsonl.gz …  [--db URL] [--kills 5]
     python tests/benchmarks/label_load.py race WORK [--db URL] [--kills 5]
-    python tests/benchmarks/label_load.py speed WORK [--tasks 1000 1000000]
+    python tests/benchmarks/label_load.py speed WORK [--tasks 1000 1000000] [--rounds 3]
 
 WORK takes the databases; FILE holds comparisons with the votes on each. Prints one JSON object.
 """
@@ -19,16 +19,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import httpx
 from argon2 import PasswordHasher
+from sqlalchemy import text
 
 from labeling_ui.accounts import SECRET_VARIABLE, Accounts
+from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import Export, export
 from labeling_ui.keeping import examine
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
+from labeling_ui.tasks import Settings, Task
 from rlhf.data.files import rows
 from rlhf.data.votes import Judged, votes
 from rlhf.records import Comparison, Prompt, Response, to_json
@@ -36,6 +40,7 @@ from tests.load import Choose, Item, Load, Outcome, Served
 
 T = TypeVar("T")
 
+_BARE = Path(__file__).with_name("bare_server.py")
 SECRET = "a secret of the benchmark"
 ENVIRONMENT = {SECRET_VARIABLE: SECRET}
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -216,6 +221,56 @@ def raced(
     return _figures(result) | {"kills": died}
 
 
+def timed(
+    work: Path, *, tasks: Sequence[int], rounds: int, raters: int = 50, most: int = 15
+) -> dict[str, Any]:
+    """The time from a vote to the next item, of raters who think for 1 to 3 s, in turn with the
+    bare handler's and for campaigns of several sizes."""
+    seen: defaultdict[str, list[float]] = defaultdict(list)
+    names = [f"rater-{number}" for number in range(raters)]
+    headers: dict[int, dict[str, dict[str, str]]] = {}
+    for count in tasks:
+        database = work / f"speed-{count}.db"
+        _fill(database, count)
+        with Served(str(database), ENVIRONMENT) as server:
+            headers[count] = Room.opened(server).raters(names)
+    for _ in range(rounds):
+        with Served(str(work / "bare.db"), {}, (str(_BARE),)) as bare:
+            nobody = Load(lambda url=bare: url.url, "x", lambda _: {}, _any, 0.0, (1, 3), most)
+            seen["bare"].append(nobody.run(names, raters).percentile(0.95))
+        for count in tasks:
+            with Served(str(work / f"speed-{count}.db"), ENVIRONMENT) as server:
+                own = headers[count].__getitem__
+                load = Load(lambda url=server: url.url, "speed", own, _any, 0.0, (1, 3), most)
+                seen[str(count)].append(load.run(names, raters).percentile(0.95))
+    p95 = {name: round(1000 * median(found), 1) for name, found in seen.items()}
+    return {
+        "p95_ms": p95,
+        "rounds_ms": {k: [round(1000 * x, 1) for x in v] for k, v in seen.items()},
+    }
+
+
+def _fill(database: Path, count: int) -> None:
+    """A campaign of so many comparisons, each to be judged three times.
+
+    Beyond the first thousand they are copies under other keys, which SQL makes in no time.
+    """
+    with closing(Store(database)) as store:
+        tasks = map(Task.of, made(1000))
+        Campaigns(store).add("speed", tasks, settings=Settings(overlap=3))
+        with store.write() as session:
+            session.execute(
+                text(
+                    "INSERT INTO task (campaign_id, key, record, use, rank, shuffle, num_votes, "
+                    "complete) WITH RECURSIVE copy(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM "
+                    "copy WHERE n < :copies) SELECT campaign_id, key || '-' || n, record, use, "
+                    "rank, shuffle, 0, 0 FROM copy, task WHERE :copies > 0"
+                ),
+                {"copies": count // 1000 - 1},
+            )
+            session.execute(text("UPDATE campaign SET num_tasks = :count"), {"count": count})
+
+
 def loaded(
     load: Load, raters: Sequence[str], clients: int, kills: int, server: Served
 ) -> tuple[Outcome, int]:
@@ -227,16 +282,16 @@ def loaded(
     return result, server.kills
 
 
-def made(count: int) -> list[Comparison]:
+def made(count: int) -> Iterator[Comparison]:
     """As many different ones."""
-    return [
+    return (
         Comparison(
             Prompt.from_text(f"Where is parcel {number}?"),
             Response(f"Parcel {number} arrives on Monday.", "one"),
             Response(f"I do not know about {number}.", "two"),
         )
         for number in range(count)
-    ]
+    )
 
 
 def _any(rater: str, item: Item) -> str:  # noqa: ARG001
@@ -260,17 +315,21 @@ def read(files: Sequence[Path]) -> list[Judged]:
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["replay", "race"])
+    parser.add_argument("what", choices=["replay", "race", "speed"])
     parser.add_argument("work", type=Path)
     parser.add_argument("files", type=Path, nargs="*")
     parser.add_argument("--db", help="a PostgreSQL database; a SQLite file in WORK if left out")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--drops", type=float, default=0.0)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1000, 1_000_000])
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     database = given.db or given.work / f"{given.what}.db"
     if given.what == "replay":
         found = replayed(database, read(given.files), kills=given.kills, drops=given.drops)
+    elif given.what == "speed":
+        found = timed(given.work, tasks=given.tasks, rounds=given.rounds)
     else:
         found = raced(
             database, raters=60, tasks=400, overlap=3, kills=given.kills, drops=given.drops

@@ -221,7 +221,7 @@ def vote_for(session, campaign, policy_of, wanted, count):
         number = item["assignment"]
         vote = {
             "assignment": number,
-            "choice": "left" if policy_of[item["left"]] == wanted else "right",
+            "choice": "left" if policy_of[item["responses"][0]] == wanted else "right",
             "key": f"key-{number:08}",
         }
         answer = session.post(f"/api/campaigns/{campaign}/votes", json=vote)
