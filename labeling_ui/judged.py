@@ -3,18 +3,15 @@
 Everything here is for admins: it names policies.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from sqlalchemy import ColumnElement, Select, case, func, select
-from sqlalchemy.orm import Session
 
 from labeling_ui.export import as_vote
 from labeling_ui.intake import find_campaign
-from labeling_ui.results import COMPARABLE, Given
+from labeling_ui.results import COMPARABLE, Given, given_where, tasks_where
 from labeling_ui.store import Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
 from labeling_ui.tasks import Kind, Settings, Task
@@ -127,8 +124,10 @@ def judged(store: Store, name: str) -> Judged:
     with store.read() as session:
         campaign = find_campaign(session, name)
         kind = Settings.from_text(campaign.settings).kind
-        answered = _tasks(session, select(VoteRow.task_id).where(*_live(campaign.id)))
-        given = _given(session, *_live(campaign.id), AssignmentRow.source != "adjudicate")
+        answered = tasks_where(
+            session, TaskRow.id.in_(select(VoteRow.task_id).where(*_live(campaign.id)))
+        )
+        given = given_where(session, *_live(campaign.id), AssignmentRow.source != "adjudicate")
     work = [one for one in given if answered[one.task].use == "work"]
     times = tuple(one.answered_at for one in work if one.outcome != "skip")
     if kind not in ("pairwise", "ranking", "thumbs"):
@@ -193,9 +192,9 @@ def cases(store: Store, name: str, wanted: Wanted) -> Cases:
         total = session.scalar(select(func.count()).select_from(found.subquery())) or 0
         page = found.limit(PER_PAGE).offset((max(1, wanted.page) - 1) * PER_PAGE)
         numbers = session.scalars(page).all()
-        tasks = _tasks(session, numbers)
+        tasks = tasks_where(session, TaskRow.id.in_(numbers))
         by_task: defaultdict[int, list[Given]] = defaultdict(list)
-        for one in _given(session, *_live(campaign.id), VoteRow.task_id.in_(numbers)):
+        for one in given_where(session, *_live(campaign.id), VoteRow.task_id.in_(numbers)):
             by_task[one.task].append(one)
     return Cases(total, tuple(Case(tasks[number], tuple(by_task[number])) for number in numbers))
 
@@ -232,47 +231,3 @@ def _matching(campaign: int, kind: Kind, wanted: Wanted) -> Select[int]:
         found = found.where(VoteRow.task_id.in_(by_rater))
     grouped = found.group_by(VoteRow.task_id).having(*having[wanted.show])
     return grouped.order_by(VoteRow.task_id)
-
-
-def _tasks(session: Session, numbers: Select[int] | Sequence[int]) -> dict[int, Task]:
-    rows = session.execute(
-        select(TaskRow.id, TaskRow.record).where(TaskRow.id.in_(numbers)).order_by(TaskRow.id)
-    )
-    return {number: Task.from_text(record) for number, record in rows}
-
-
-def _given(session: Session, *which: ColumnElement[bool]) -> list[Given]:
-    """Answers by task, in the order in which they came."""
-    rows = session.execute(
-        select(
-            VoteRow.task_id,
-            UserRow.name,
-            VoteRow.outcome,
-            AssignmentRow.order,
-            AssignmentRow.source,
-            VoteRow.content,
-            VoteRow.strength,
-            VoteRow.reason,
-            VoteRow.shown_at,
-            VoteRow.answered_at,
-        )
-        .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
-        .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
-        .where(*which)
-        .order_by(VoteRow.task_id, VoteRow.id)
-    )
-    return [
-        Given(
-            task=row.task_id,
-            rater=row.name,
-            outcome=row.outcome,
-            order=row.order,
-            source=row.source,
-            content=json.loads(row.content),
-            strength=row.strength,
-            reason=row.reason,
-            shown_at=row.shown_at,
-            answered_at=row.answered_at,
-        )
-        for row in rows
-    ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from labeling_ui.intake import find_campaign
@@ -111,37 +111,55 @@ def status(session: Session, campaign: CampaignRow) -> Status:
 
 def tasks_of(session: Session, campaign: CampaignRow) -> dict[int, Task]:
     """The work of a campaign, by number."""
-    of_campaign = (TaskRow.campaign_id == campaign.id, TaskRow.use == "work")
-    rows = session.execute(
-        select(TaskRow.id, TaskRow.record).where(*of_campaign).order_by(TaskRow.id)
-    )
+    return tasks_where(session, TaskRow.campaign_id == campaign.id, TaskRow.use == "work")
+
+
+def tasks_where(session: Session, *which: ColumnElement[bool]) -> dict[int, Task]:
+    """Tasks by number, in the order in which they came."""
+    rows = session.execute(select(TaskRow.id, TaskRow.record).where(*which).order_by(TaskRow.id))
     return {number: Task.from_text(record) for number, record in rows}
 
 
 def answers_of(session: Session, campaign: CampaignRow) -> dict[int, list[Given]]:
-    """The answers that count to the work of a campaign, by task, in the order they came."""
+    """The answers of a campaign that count, by task, in the order in which they came."""
     found: defaultdict[int, list[Given]] = defaultdict(list)
+    for one in given_where(session, VoteRow.campaign_id == campaign.id, VoteRow.live.is_(True)):
+        found[one.task].append(one)
+    return found
+
+
+def given_where(session: Session, *which: ColumnElement[bool]) -> list[Given]:
+    """Answers by task, in the order in which they came."""
     rows = session.execute(
-        select(VoteRow, UserRow.name, AssignmentRow.order, AssignmentRow.source)
+        select(
+            VoteRow.task_id,
+            UserRow.name,
+            VoteRow.outcome,
+            AssignmentRow.order,
+            AssignmentRow.source,
+            VoteRow.content,
+            VoteRow.strength,
+            VoteRow.reason,
+            VoteRow.shown_at,
+            VoteRow.answered_at,
+        )
         .join_from(VoteRow, UserRow, UserRow.id == VoteRow.rater_id)
         .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
-        .join(TaskRow, TaskRow.id == VoteRow.task_id)
-        .where(VoteRow.campaign_id == campaign.id, VoteRow.live, TaskRow.use == "work")
-        .order_by(VoteRow.id)
+        .where(*which)
+        .order_by(VoteRow.task_id, VoteRow.id)
     )
-    for vote, rater, order, source in rows:
-        found[vote.task_id].append(
-            Given(
-                task=vote.task_id,
-                rater=rater,
-                outcome=vote.outcome,
-                order=order,
-                source=source,
-                content=json.loads(vote.content),
-                strength=vote.strength,
-                reason=vote.reason,
-                shown_at=vote.shown_at,
-                answered_at=vote.answered_at,
-            )
+    return [
+        Given(
+            task=row.task_id,
+            rater=row.name,
+            outcome=row.outcome,
+            order=row.order,
+            source=row.source,
+            content=json.loads(row.content),
+            strength=row.strength,
+            reason=row.reason,
+            shown_at=row.shown_at,
+            answered_at=row.answered_at,
         )
-    return found
+        for row in rows
+    ]

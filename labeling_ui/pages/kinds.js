@@ -1,12 +1,11 @@
 // How each kind of task is answered, apart from choosing between two, which has buttons of its own.
 // An entry draws its part of the answer bar into `place`, takes keys, and says what was answered:
-// the fields of the vote, or a sentence on what is missing.
+// the fields of the vote, or a sentence on what is missing. `say` is rate.js's, which follows.
 const make = (tag, fields = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), fields);
   node.append(...children);
   return node;
 };
-const told = (key, values) => rlWords.say(key, values);
 
 function button(text, key, look, press) {
   const node = make("button", { type: "button", className: look, onclick: press }, make("span", {}, text));
@@ -41,7 +40,7 @@ function ranking(place, { papers, submit }) {
   let ties = false;
   const order = make("p", { className: "rl-hint" });
   order.setAttribute("role", "status");
-  const tie = button(told("tie_with_last"), "=", "rl-chip", () => setTies(!ties));
+  const tie = button(say("tie_with_last"), "=", "rl-chip", () => setTies(!ties));
   const setTies = (on) => {
     ties = on;
     tie.setAttribute("aria-pressed", String(on));
@@ -53,7 +52,7 @@ function ranking(place, { papers, submit }) {
       places[index].textContent = rank < 0 ? "" : rank + 1;
       places[index].hidden = rank < 0;
     });
-    order.textContent = groups.map((group) => group.map((i) => i + 1).join(" = ")).join("  >  ") || told("rank_help");
+    order.textContent = groups.map((group) => group.map((i) => i + 1).join(" = ")).join("  >  ") || say("rank_help");
   };
   const put = (index) => {
     if (groups.flat().includes(index)) groups = groups.map((g) => g.filter((i) => i !== index)).filter((g) => g.length);
@@ -68,12 +67,12 @@ function ranking(place, { papers, submit }) {
   };
   const places = papers.map(() => make("span", { className: "rl-place" }));
   papers.forEach((paper, index) => {
-    paper.querySelector("h2").append(places[index], button(told("rank_next"), String(index + 1), "rl-chip", () => put(index)));
+    paper.querySelector("h2").append(places[index], button(say("rank_next"), String(index + 1), "rl-chip", () => put(index)));
   });
   setTies(false);
   paint();
-  place.append(order, make("div", { className: "rl-keys" }, tie, button(told("take_back"), "⌫", "rl-side", back),
-    button(told("ranked"), "↵", "rl-main", () => submit())));
+  place.append(order, make("div", { className: "rl-keys" }, tie, button(say("take_back"), "⌫", "rl-side", back),
+    button(say("ranked"), "↵", "rl-main", () => submit())));
   return {
     key(event) {
       const index = Number(event.key) - 1;
@@ -84,7 +83,7 @@ function ranking(place, { papers, submit }) {
       else return false;
       return true;
     },
-    answer: () => groups.flat().length === papers.length ? { choice: "ranked", ranking: groups } : told("rank_all"),
+    answer: () => groups.flat().length === papers.length ? { choice: "ranked", ranking: groups } : say("rank_all"),
   };
 }
 
@@ -96,7 +95,7 @@ function rating(place, { aspects, submit }) {
     rows.forEach((one, i) => one.classList.toggle("rl-current", i === current));
   };
   point(0);
-  place.append(...rows, make("div", { className: "rl-keys" }, button(told("rated"), "↵", "rl-main", () => submit())));
+  place.append(...rows, make("div", { className: "rl-keys" }, button(say("rated"), "↵", "rl-main", () => submit())));
   return {
     key(event) {
       const value = Number(event.key);
@@ -109,14 +108,14 @@ function rating(place, { aspects, submit }) {
     },
     answer: () => rows.every((one) => one.taken !== null)
       ? { choice: "rated", aspects: Object.fromEntries(rows.map((one, i) => [aspects[i], one.taken])) }
-      : told("rate_all"),
+      : say("rate_all"),
   };
 }
 
 function thumbs(place, { submit }) {
   const choices = { 1: "good", 2: "bad" };
   place.append(make("div", { className: "rl-keys" }, ...Object.entries(choices).map(
-    ([key, choice]) => button(told(choice), key, "rl-main", () => submit(choice)))));
+    ([key, choice]) => button(say(choice), key, "rl-main", () => submit(choice)))));
   return {
     key(event) {
       const choice = choices[event.key];
@@ -129,11 +128,11 @@ function thumbs(place, { submit }) {
 
 function rewrite(place, { texts, submit }) {
   const box = make("textarea", { className: "rl-reason rl-rewrite", value: texts[0], dir: "auto", maxLength: 50000 });
-  box.setAttribute("aria-label", told("rewrite_label"));
+  box.setAttribute("aria-label", say("rewrite_label"));
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
   });
-  place.append(box, make("div", { className: "rl-keys" }, button(told("rewritten"), "Ctrl ↵", "rl-main", () => submit())));
+  place.append(box, make("div", { className: "rl-keys" }, button(say("rewritten"), "Ctrl ↵", "rl-main", () => submit())));
   return {
     key(event) {
       if (event.key !== "e") return false;
@@ -141,14 +140,14 @@ function rewrite(place, { texts, submit }) {
       box.focus();
       return true;
     },
-    answer: () => box.value.trim() ? { choice: "rewritten", text: box.value } : told("rewrite_first"),
+    answer: () => box.value.trim() ? { choice: "rewritten", text: box.value } : say("rewrite_first"),
   };
 }
 
 // Which of two is better by each aspect; none of them must be said.
 function sides(place, { aspects }) {
-  const rows = aspects.map((name) => row(name, [["left", "1"], ["tie", told("same")], ["right", "2"]], () => {}));
-  if (rows.length) place.append(make("p", { className: "rl-hint" }, told("aspects_optional")), ...rows);
+  const rows = aspects.map((name) => row(name, [["left", "1"], ["tie", say("same")], ["right", "2"]], () => {}));
+  if (rows.length) place.append(make("p", { className: "rl-hint" }, say("aspects_optional")), ...rows);
   return {
     key: () => false,
     answer: (choice) => ({

@@ -180,16 +180,12 @@ function paintTexts() {
 function paintPapers() {
   const names = campaign.kind === "pairwise" ? ["left", "right"] : item.responses.map((_, i) => i + 1);
   const papers = names.map((name, index) => {
-    const title = document.createElement("h2");
-    title.id = `rl-${name}-title`;
-    title.textContent = say("response_n", { number: index + 1 });
-    const text = document.createElement("div");
-    Object.assign(text, { className: "rl-text", dir: "auto" });
+    const words = say("response_n", { number: index + 1 });
+    const title = make("h2", { id: `rl-${name}-title`, textContent: words });
+    const text = make("div", { className: "rl-text", dir: "auto" });
     text.dataset.text = name;
-    const paper = document.createElement("article");
-    paper.className = "rl-response";
+    const paper = make("article", { className: "rl-response" }, title, text);
     paper.setAttribute("aria-labelledby", title.id);
-    paper.append(title, text);
     return paper;
   });
   find(".rl-pair").replaceChildren(...papers);
@@ -275,17 +271,10 @@ async function history() {
   try {
     const past = await call(base() + "/history");
     list.replaceChildren(...past.map((one) => {
-      const entry = document.createElement("li");
-      const change = document.createElement("button");
-      Object.assign(change, { type: "button", className: "rl-side", textContent: say("revise") });
+      const change = make("button", { type: "button", className: "rl-side", textContent: say("revise") });
       change.onclick = () => { find(".rl-history").close(); undo(one.vote); };
-      const text = document.createElement("span");
-      text.dir = "auto";
-      text.textContent = one.prompt;
-      const choice = document.createElement("b");
-      choice.textContent = say("said_" + one.choice);
-      entry.append(text, choice, change);
-      return entry;
+      const text = make("span", { dir: "auto", textContent: one.prompt });
+      return make("li", {}, text, make("b", { textContent: say("said_" + one.choice) }), change);
     }));
     if (!past.length) list.textContent = say("no_history");
     find(".rl-history").showModal();
@@ -294,7 +283,7 @@ async function history() {
   }
 }
 
-// While an item is on the screen its place is kept.
+// While an item is on the screen its place is kept; a beat that is lost is followed by another.
 setInterval(() => {
   if (item && !busy && !document.hidden) call(`${base()}/beat/${item.assignment}`, {}).catch(() => {});
 }, BEAT_MS);

@@ -17,21 +17,9 @@ from labeling_ui.campaigns import Campaigns
 from labeling_ui.store import Store
 from rlhf.errors import ConfigError
 from rlhf.records import Comparison, Preference, Vote, from_json, to_json
-from tests.labeling import PASSWORD, cheap_accounts, client, comparison, comparisons, running, tasks
+from tests.labeling import PASSWORD, cheap_accounts, client, comparison, comparisons, tasks
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("label") / "label.db") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def admin(url):
-    with client(url, "admin") as session:
-        yield session
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,9 @@ import pytest
 
 from rlhf.records import to_json
 from tests.hostile import LONG, MARKUP, REFUSED
-from tests.labeling import PASSWORD, client, comparison, running
+from tests.labeling import PASSWORD, client, comparison
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("label") / "label.db") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def admin(url):
-    with client(url, "admin") as session:
-        yield session
 
 
 def asked(text: str) -> dict:

@@ -7,21 +7,9 @@ import pytest
 
 from labeling_ui.__main__ import main
 from rlhf.records import to_json
-from tests.labeling import PASSWORD, client, comparisons, running
+from tests.labeling import PASSWORD, client, comparisons
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("label") / "label.db") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def admin(url):
-    with client(url, "admin") as session:
-        yield session
 
 
 def bearer(token: str) -> dict[str, str]:

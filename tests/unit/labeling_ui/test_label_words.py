@@ -26,7 +26,7 @@ def asked_for() -> set[str]:
     asked: set[str] = set()
     for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js")):
         source = path.read_text(encoding="utf-8")
-        named = r'\b(?:say|told|words|html)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
+        named = r'\b(?:say|words|html)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
         asked |= set(re.findall(named, source))
         asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|_label\()["\'](\w+)["\']', source))
     return asked
