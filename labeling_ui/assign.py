@@ -17,7 +17,7 @@ from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 
 NEVER = "9999"
-"""When an assignment of a list expires; as text it comes after every time."""
+"""When an assignment of a list or a battle expires; as text it comes after every time."""
 
 # The statements of every vote are built once: building them costs more than running them.
 _mine, _others = aliased(AssignmentRow), aliased(AssignmentRow)
@@ -244,7 +244,7 @@ class Desk:
 
     def keep(self, assignment: AssignmentRow) -> None:
         """Keep a place for the assignment from now on."""
-        if assignment.source != "list":
+        if assignment.source not in ("list", "arena"):
             lease = timedelta(minutes=self.settings.lease_minutes)
             assignment.expires_at = stamp(self._now + lease)
 
