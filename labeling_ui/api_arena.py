@@ -105,7 +105,7 @@ async def _streamed(lines: Generator[dict[str, Any]]) -> AsyncIterator[bytes]:
     """Each as a line of its own; when nobody reads any more, ``lines`` ends where it stands."""
     try:
         async for line in iterate_in_threadpool(lines):
-            yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+            yield json.dumps(line).encode() + b"\n"
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(lines.close)

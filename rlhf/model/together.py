@@ -70,6 +70,7 @@ class _Batch:
     """Rows, and what the model remembers of them."""
 
     rows: list[Growing]
+    layers: list[nn.Module]
     cache: DynamicCache
     mask: Tensor
     positions: Tensor
@@ -136,7 +137,9 @@ def _read(rows: list[Growing]) -> tuple[Tensor, _Batch]:
     actor = rows[0].actor
     ids, mask = padded([[*r.prompt, *r.ids] for r in rows], actor.tokenizer, actor.model.device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    return ids, _Batch(rows, roomy_cache(cast("PreTrainedModel", actor.model)), mask, positions)
+    layers = [module for module in actor.model.modules() if isinstance(module, LoraLayer)]
+    cache = roomy_cache(cast("PreTrainedModel", actor.model))
+    return ids, _Batch(rows, layers, cache, mask, positions)
 
 
 def _next(rows: list[Growing], batch: _Batch) -> tuple[Tensor, _Batch]:
@@ -150,7 +153,7 @@ def _next(rows: list[Growing], batch: _Batch) -> tuple[Tensor, _Batch]:
         mask, positions = mask[index], positions[index]
     mask = torch.nn.functional.pad(mask, (0, 1), value=True)
     ids = torch.tensor([row.ids[-1:] for row in rows], device=mask.device)
-    return ids, _Batch(rows, batch.cache, mask, positions[:, -1:] + 1)
+    return ids, _Batch(rows, batch.layers, batch.cache, mask, positions[:, -1:] + 1)
 
 
 def _logits(ids: Tensor, batch: _Batch) -> Tensor:
@@ -167,19 +170,17 @@ def _logits(ids: Tensor, batch: _Batch) -> Tensor:
     if len({actor.adapter for actor in actors}) == 1:
         with actors[0].acting() as model:
             return model(**plain).logits[:, -1]
-    model = actors[0].model
-    with _mixed(model, [actor.adapter or _BARE for actor in actors]):
-        return model(**plain).logits[:, -1]
+    with _mixed(batch.layers, [actor.adapter or _BARE for actor in actors]):
+        return actors[0].model(**plain).logits[:, -1]
 
 
 @contextmanager
-def _mixed(model: nn.Module, names: list[str]) -> Generator[None]:
-    """Tell every LoRA layer whose each row is; PEFT's own way forgets to stop after an error."""
+def _mixed(layers: Sequence[nn.Module], names: list[str]) -> Generator[None]:
+    """Tell LoRA layers whose each row is; PEFT's own way forgets to stop after an error."""
 
     def tell(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
         return args, kwargs | {"adapter_names": names}
 
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     handles = [layer.register_forward_pre_hook(tell, with_kwargs=True) for layer in layers]
     try:
         yield
