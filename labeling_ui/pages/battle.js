@@ -158,7 +158,7 @@ window.addEventListener("resize", letScroll);
 async function start() {
   choose();
   await rlWords.ready;
-  rlWords.fill(page.closest(".rl-compare"));
+  rlWords.fill(element);
   for (const place of all("[data-number]")) place.textContent = say("response_n", place.dataset);
   await refresh();
 }

@@ -31,7 +31,7 @@ class Battle(Layout):
     <p class="rl-notice" role="alert" dir="auto" hidden></p>
     <form class="rl-ask" hidden>
       <label for="rl-ask">{say.html("ask_label")}</label>
-      <textarea id="rl-ask" class="rl-reason" rows="3" maxlength="{MAX_PROMPT}" dir="auto"
+      <textarea id="rl-ask" class="rl-reason" rows="3" enterkeyhint="send" maxlength="{MAX_PROMPT}" dir="auto"
         data-t-placeholder="ask_hint" placeholder="{say("ask_hint")}"></textarea>
       <button class="rl-main">{say.html("let_answer")}<kbd>↵</kbd></button>
     </form>
@@ -41,7 +41,7 @@ class Battle(Layout):
         <div class="rl-text" data-asked dir="auto"></div></div></div>
       <div class="rl-pair">{_paper("left", 1)}{_paper("right", 2)}</div>
       <div class="rl-answers" role="group" {label("your_answer")}>
-        <p class="rl-hint" data-told></p>
+        <p class="rl-told" data-told></p>
         <div data-votes>
           <div class="rl-keys">{votes["left"]}{votes["tie"]}{votes["right"]}</div>
           <div class="rl-keys rl-minor">{votes["both_bad"]}{votes["skip"]}</div>

@@ -70,7 +70,7 @@ class _Batch:
     """Rows, and what the model remembers of them."""
 
     rows: list[Growing]
-    layers: list[nn.Module]
+    layers: Sequence[nn.Module]
     cache: DynamicCache
     mask: Tensor
     positions: Tensor
