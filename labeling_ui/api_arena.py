@@ -3,15 +3,15 @@
 Before the vote nothing that is sent tells who answers.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Annotated, Any
 
-from anyio import CancelScope, to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import iterate_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from labeling_ui.accounts import Account
 from labeling_ui.arena import Arena
@@ -107,8 +107,8 @@ async def _streamed(lines: Generator[dict[str, Any]]) -> AsyncIterator[bytes]:
         async for line in iterate_in_threadpool(lines):
             yield json.dumps(line).encode() + b"\n"
     finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(lines.close)
+        # it may wait for a model's step, and must happen though this task is being cancelled
+        await asyncio.shield(run_in_threadpool(lines.close))
 
 
 def _shown(item: Item) -> dict[str, Any]:

@@ -156,6 +156,8 @@ class Arena:
             NotFound: if the battle is not this rater's.
             Conflict: if it was judged already.
         """
+        with self._store.read() as session:
+            _find(session)  # elsewhere a vote must not tell names
         number, _ = self._campaigns.submit(CAMPAIGN, rater, answer)
         if answer.choice == "skip":
             return number, ()

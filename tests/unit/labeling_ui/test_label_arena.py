@@ -196,6 +196,9 @@ def test_an_arena_needs_two_policies_and_a_campaign_of_its_own(store):
         room.campaigns.add("mine", tasks(1), settings=Settings(source="arena"))
     assert [glance.name for glance in glances(store)] == ["other"]
     room.campaigns.add(CAMPAIGN, tasks(1))
+    item = room.campaigns.next(CAMPAIGN, room.bob).item
+    with pytest.raises(Conflict, match="holds other work"):
+        room.vote(room.bob, item)  # which would name the policies of a blind comparison
     with pytest.raises(Conflict, match="holds other work"):
         room.battle(room.ann)
 
