@@ -78,7 +78,8 @@ class Arena:
             row = None if campaign is None else _open(session, campaign, rater)
             if row is None:
                 return None
-            return item_of(row, Task.from_text(session.get_one(TaskRow, row.task_id).record))
+            record = session.get_one(TaskRow, row.task_id).record
+            return item_of(row.id, row.order, Task.from_text(record))
 
     @contextmanager
     def asking(self, rater: int) -> Generator[None]:
@@ -145,7 +146,7 @@ class Arena:
             )
             session.add(assignment)
             session.flush()
-            return item_of(assignment, stored)
+            return item_of(assignment.id, assignment.order, stored)
 
     def vote(self, rater: int, answer: Answer) -> tuple[int, tuple[str, ...]]:
         """Store the vote on a battle; its number, and who answered, from the left.

@@ -4,15 +4,17 @@ Every method that changes something is one transaction.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import and_, bindparam, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import insert, select
 
-from labeling_ui.assign import Desk, stamp, withdraw
-from labeling_ui.ballot import Answer, Progress, Turn, draw_order, meaning
+from labeling_ui import statements as sql
+from labeling_ui.adjudication import Bench, contested
+from labeling_ui.assign import Assigned, Desk, Rules, stamp
+from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, shown
 from labeling_ui.intake import (
     NAMED,
     Added,
@@ -23,31 +25,11 @@ from labeling_ui.intake import (
     guidelines_of,
     make,
 )
-from labeling_ui.store import Conflict, NotFound, Store
-from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
+from labeling_ui.store import Conflict, Store
+from labeling_ui.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 
-# Built once, like the statements of assign.py.
-EARLIER = (
-    select(VoteRow)
-    .where(
-        or_(
-            and_(VoteRow.rater_id == bindparam("rater"), VoteRow.key == bindparam("key")),
-            VoteRow.assignment_id == bindparam("assignment"),
-        )
-    )
-    .order_by(VoteRow.id)
-)
-LATEST = (
-    select(VoteRow)
-    .where(
-        VoteRow.rater_id == bindparam("rater"),
-        VoteRow.campaign_id == bindparam("campaign"),
-        VoteRow.live,
-    )
-    .order_by(VoteRow.id.desc())
-)
 FLAGS = ("broken", "unsafe", "private", "other")
 
 
@@ -133,25 +115,36 @@ class Campaigns:
         with self._store.read() as session:
             return Settings.from_text(find_campaign(session, name).settings)
 
-    def next(self, name: str, rater: int) -> Turn:
-        """What ``rater`` is to judge now: what is on the screen already, or something new."""
-        with self._store.write() as session:
-            return self._desk(session, name, rater)[1].turn()
+    def contested(self, name: str, rater: int) -> int:
+        """How many tasks wait for a decision that ``rater`` may take."""
+        with self._store.read() as session:
+            return len(contested(session, find_campaign(session, name), rater, self._clock()))
 
-    def beat(self, name: str, rater: int, number: int) -> None:
+    def next(self, name: str, rater: int, *, decides: bool = False) -> Turn:
+        """What ``rater`` is to judge now: what is on the screen already, or something new.
+
+        Args:
+            name: The campaign.
+            rater: The number of an account.
+            decides: As an adjudicator, from the queue of what raters disagree on.
+        """
+        with self._at_desk(name, rater, decides) as desk:
+            return desk.turn()
+
+    def beat(self, name: str, rater: int, number: int, *, decides: bool = False) -> None:
         """Keep the place of an assignment that is still on the screen."""
-        with self._store.write() as session:
-            campaign, desk = self._desk(session, name, rater)
-            assignment = _own(session, campaign, rater, number)
-            if assignment.open:
-                desk.keep(assignment)
+        with self._at_desk(name, rater, decides) as desk:
+            desk.beat(desk.own(number))
 
     def progress(self, name: str, rater: int) -> Progress:
         """How far ``rater`` is."""
         with self._store.read() as session:
-            return self._desk(session, name, rater)[1].progress()
+            rules = Rules.of(session.connection(), name)
+            return Desk(session.connection(), rules, rater, self._clock(), self._draw).progress()
 
-    def submit(self, name: str, rater: int, answer: Answer) -> tuple[int, Turn]:
+    def submit(
+        self, name: str, rater: int, answer: Answer, *, decides: bool = False
+    ) -> tuple[int, Turn]:
         """Store an answer; its number, and what is next.
 
         Raises:
@@ -159,134 +152,117 @@ class Campaigns:
             DataError: if the campaign does not take such an answer.
             Conflict: if the task is answered already, or the key was used for another vote.
         """
-        with self._store.write() as session:
-            campaign, desk = self._desk(session, name, rater)
-            assignment = _own(session, campaign, rater, answer.assignment)
-            number = self._record(session, desk, assignment, answer)
+        with self._at_desk(name, rater, decides) as desk:
+            number = self._record(desk, desk.own(answer.assignment), answer)
             return number, desk.turn()
 
-    def _record(
-        self, session: Session, desk: Desk, assignment: AssignmentRow, answer: Answer
-    ) -> int:
-        answer.check(desk.settings, len(assignment.order))
-        outcome, content = meaning(answer, assignment.order)
-        values = {"rater": assignment.rater_id, "assignment": assignment.id, "key": answer.key}
-        earlier = session.scalars(EARLIER, values).all()
+    def _record(self, desk: Desk, assigned: Assigned, answer: Answer) -> int:
+        answer.check(desk.rules.settings, len(assigned.order))
+        outcome, content = meaning(answer, assigned.order)
+        values = {"rater": assigned.rater, "assignment": assigned.id, "key": answer.key}
+        earlier = desk.connection.execute(sql.EARLIER, values).all()
         for vote in earlier:
             if vote.key == answer.key:
-                if (vote.assignment_id, vote.outcome) != (assignment.id, outcome):
+                if (vote.assignment_id, vote.outcome) != (assigned.id, outcome):
                     raise Conflict("this key was used for another vote; make a new key for each")
                 return vote.id
         if any(vote.live or vote.surplus for vote in earlier):
             raise Conflict("this task is answered already; undo that answer to change it")
-        now = stamp(self._clock())
-        task = session.get_one(TaskRow, assignment.task_id)
-        late = assignment.expires_at <= now and task.use == "work" and not desk.has_place(task)
-        vote = VoteRow(
-            assignment_id=assignment.id,
-            campaign_id=assignment.campaign_id,
-            task_id=task.id,
-            rater_id=assignment.rater_id,
-            outcome=outcome,
-            content=json.dumps(content, ensure_ascii=False),
-            strength=answer.strength,
-            reason=answer.reason,
-            shown_at=stamp(answer.shown_at) if answer.shown_at else assignment.shown_at,
-            answered_at=now,
-            key=answer.key,
-            guideline=guidelines_of(session, assignment.campaign_id)[0],
-            supersedes=earlier[-1].id if earlier else None,
-            surplus=late,
-            live=not late,
+        expired = assigned.expires_at <= desk.now and assigned.use == "work"
+        late = expired and not desk.has_place(assigned)
+        number = desk.add_vote(
+            assigned,
+            {
+                "outcome": outcome,
+                "content": json.dumps(content, ensure_ascii=False),
+                "strength": answer.strength,
+                "reason": answer.reason,
+                "shown_at": stamp(answer.shown_at) if answer.shown_at else assigned.shown_at,
+                "key": answer.key,
+                "guideline": desk.rules.guideline,
+                "supersedes": earlier[-1].id if earlier else None,
+                "surplus": late,
+                "live": not late,
+            },
         )
-        session.add(vote)
-        assignment.open = False
+        desk.close(assigned)
         if not late:
-            _count(session, vote, task, +1)
-        session.flush()
-        return vote.id
+            desk.count(assigned, outcome, +1)
+        return number
 
-    def undo(self, name: str, rater: int, vote: int | None = None) -> Turn:
+    def undo(
+        self, name: str, rater: int, vote: int | None = None, *, decides: bool = False
+    ) -> Turn:
         """Withdraw the rater's latest answer, or a certain one, and show that item again.
 
         Raises:
             Conflict: if there is no such answer to withdraw, or it was given in the arena.
         """
-        with self._store.write() as session:
-            campaign, desk = self._desk(session, name, rater)
-            if desk.settings.source == "arena":
+        with self._at_desk(name, rater, decides) as desk:
+            if desk.rules.settings.source == "arena":
                 raise Conflict("the vote on a battle stands: after it, the names are known")
-            mine = LATEST if vote is None else LATEST.where(VoteRow.id == vote)
-            row = session.scalar(mine.limit(1), {"campaign": campaign.id, "rater": rater})
+            mine = sql.LATEST if vote is None else sql.LATEST.where(VoteRow.id == vote)
+            row = desk.one(mine.limit(1))
             if row is None:
                 raise Conflict("there is nothing to undo")
-            task = session.get_one(TaskRow, row.task_id)
-            withdraw(session, row, self._clock())
-            _count(session, row, task, -1)
-            item = desk.reopen(row)
-            return Turn(item, desk.progress())
+            assigned = desk.own(row.assignment_id)
+            desk.withdraw(row.id, assigned)
+            desk.count(assigned, row.outcome, -1)
+            return desk.turn_of(desk.reopen(assigned))
 
-    def history(self, name: str, rater: int, limit: int = 50) -> list[Past]:
+    def history(
+        self, name: str, rater: int, *, decides: bool = False, limit: int = 50
+    ) -> list[Past]:
         """The rater's latest answers that count, the newest first."""
         with self._store.read() as session:
-            values = {"campaign": find_campaign(session, name).id, "rater": rater}
-            votes = session.scalars(LATEST.limit(limit), values).all()
-            return [_past(session, vote) for vote in votes]
+            number = find_campaign(session, name).id
+            values = {"campaign": number, "rater": rater, "decides": decides}
+            votes = session.connection().execute(sql.LATEST.limit(limit), values).all()
+            return [
+                Past(
+                    row.id,
+                    shown(row.outcome, {}, row.shown_order)[0],
+                    row.answered_at,
+                    Task.from_text(row.record).prompt.messages[-1].content[:200],
+                )
+                for row in votes
+            ]
 
-    def flag(self, name: str, rater: int, number: int, kind: str, note: str) -> None:
+    def flag(self, name: str, rater: int, flag: Flag, *, decides: bool = False) -> None:
         """Point out that something is wrong with the task of an assignment.
 
         Raises:
             DataError: if there is no such kind of flag.
         """
-        if kind not in FLAGS:
-            raise DataError(f"flag {kind!r} is unknown; use one of {', '.join(FLAGS)}")
+        if flag.kind not in FLAGS:
+            raise DataError(f"flag {flag.kind!r} is unknown; use one of {', '.join(FLAGS)}")
+        with self._at_desk(name, rater, decides) as desk:
+            own = desk.own(flag.assignment)
+            values = {
+                "campaign_id": own.campaign,
+                "task_id": own.task,
+                "user_id": rater,
+                "kind": flag.kind,
+                "note": flag.note,
+                "at": desk.now,
+            }
+            same = (FlagRow.task_id == own.task, FlagRow.user_id == rater)
+            known = select(FlagRow.id).where(*same, FlagRow.kind == flag.kind)
+            if desk.one(known) is None:
+                desk.connection.execute(insert(FlagRow), values)
+
+    @contextmanager
+    def _at_desk(self, name: str, rater: int, decides: bool) -> Generator[Desk]:
+        """The desk of a rater or an adjudicator, in a transaction that writes."""
+        now = self._clock()
+        queue: list[int] = []
+        if decides:
+            with self._store.read() as session:
+                queue = contested(session, find_campaign(session, name), rater, now)
         with self._store.write() as session:
-            campaign, _ = self._desk(session, name, rater)
-            task = _own(session, campaign, rater, number).task_id
-            same = (FlagRow.task_id == task, FlagRow.user_id == rater, FlagRow.kind == kind)
-            if session.scalar(select(FlagRow.id).where(*same)) is None:
-                row = FlagRow(
-                    campaign_id=campaign.id,
-                    task_id=task,
-                    user_id=rater,
-                    kind=kind,
-                    note=note,
-                    at=stamp(self._clock()),
-                )
-                session.add(row)
-
-    def _desk(self, session: Session, name: str, rater: int) -> tuple[CampaignRow, Desk]:
-        campaign = find_campaign(session, name)
-        return campaign, Desk(session, campaign, rater, self._clock(), self._draw)
-
-
-def _own(session: Session, campaign: CampaignRow, rater: int, number: int) -> AssignmentRow:
-    assignment = session.get(AssignmentRow, number)
-    if assignment is None or assignment.rater_id != rater or assignment.campaign_id != campaign.id:
-        raise NotFound(
-            f"assignment {number} is not yours in campaign {campaign.name!r}; ask for the next one"
-        )
-    return assignment
-
-
-def _past(session: Session, vote: VoteRow) -> Past:
-    order = session.get_one(AssignmentRow, vote.assignment_id).order
-    task = Task.from_text(session.get_one(TaskRow, vote.task_id).record)
-    choice = vote.outcome
-    if choice in ("a", "b"):
-        choice = ("left", "right")[order.index("01"["ab".index(choice)])]
-    return Past(vote.id, choice, vote.answered_at, task.prompt.messages[-1].content[:200])
-
-
-def _count(session: Session, vote: VoteRow, task: TaskRow, change: int) -> None:
-    """Keep the counters of task and campaign; a skip fills no place unless it is dropped."""
-    campaign = session.get_one(CampaignRow, vote.campaign_id)
-    if task.use != "work":
-        return
-    if vote.outcome == "skip" and Settings.from_text(campaign.settings).skip != "drop":
-        return
-    before = task.complete
-    task.num_votes += change
-    task.complete = task.num_votes >= campaign.overlap
-    campaign.num_complete += task.complete - before
+            connection = session.connection()
+            rules = Rules.of(connection, name)
+            if decides:
+                yield Bench(connection, rules, rater, now, self._draw, queue=queue)
+            else:
+                yield Desk(connection, rules, rater, now, self._draw)

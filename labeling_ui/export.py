@@ -99,22 +99,15 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
     for task, answers in given:
         for number, comparison in enumerate(task.comparisons()):
             key = comparison.id
-            cast_ = [as_vote(task, number, key, one) for one in answers]
+            said = [(as_vote(task, number, key, one), one) for one in answers]
             comparisons.append(comparison)
-            votes += cast_
-            sources = [one.source for one in answers]
-            independent += [
-                vote
-                for vote, source in zip(cast_, sources, strict=True)
-                if source not in ("adjudicate", "active")
-            ]
-            decisions = [
-                vote for vote, source in zip(cast_, sources, strict=True) if source == "adjudicate"
-            ]
-            preference = settle(comparison, decisions or cast_)
+            votes += [vote for vote, _ in said]
+            independent += [v for v, one in said if one.source not in ("adjudicate", "active")]
+            deciding = [as_vote(task, number, key, one) for one in _deciding(answers)]
+            preference = settle(comparison, deciding)
             if preference:
                 preferences.append(preference)
-            elif (count := tally(decisions or cast_)).n:
+            elif (count := tally(deciding)).n:
                 ties.append(Tie(comparison.id, count))
     return replace(
         empty,
@@ -124,6 +117,12 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
         preferences=tuple(preferences),
         ties=tuple(ties),
     )
+
+
+def _deciding(answers: Sequence[Given]) -> Sequence[Given]:
+    """An adjudicator's word stands alone; without one, everybody's counts."""
+    decisions = [one for one in answers if one.source == "adjudicate" and one.outcome != "skip"]
+    return decisions or answers
 
 
 def as_vote(task: Task, number: int, comparison: str, given: Given) -> Vote:
@@ -162,7 +161,7 @@ def _plain(task: Task, given: Given) -> dict[str, Any]:
 
 def _feedback(task: Task, answers: Sequence[Given]) -> Feedback | None:
     """What the majority of the thumbs says; None where they are even."""
-    outcomes = [one.outcome for one in answers]
+    outcomes = [one.outcome for one in _deciding(answers)]
     good, bad = outcomes.count("good"), outcomes.count("bad")
     if good == bad:
         return None

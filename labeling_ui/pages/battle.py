@@ -8,7 +8,7 @@ from html import escape
 
 from labeling_ui.live import MAX_PROMPT
 from labeling_ui.pages import say
-from labeling_ui.pages.rate import Layout, label
+from labeling_ui.pages.rate import Layout
 
 VOTES = ("left", "right", "tie", "both_bad", "skip")
 
@@ -23,7 +23,7 @@ class Battle(Layout):
         return f"""
 <div class="rl-rate rl-battle" data-state="loading" data-mode="battle"
   data-keys="{escape(json.dumps(keys))}">
-  <nav class="rl-modes" {label("ways_to_compare")}>
+  <nav class="rl-modes" {_label("ways_to_compare")}>
     <a href="#battle" aria-current="true">{say.html("battle")}</a>
     <a href="#chosen">{say.html("chosen_policies")}</a></nav>
   <div class="rl-arena">
@@ -31,16 +31,17 @@ class Battle(Layout):
     <p class="rl-notice" role="alert" dir="auto" hidden></p>
     <form class="rl-ask" hidden>
       <label for="rl-ask">{say.html("ask_label")}</label>
-      <textarea id="rl-ask" class="rl-reason" rows="3" enterkeyhint="send" maxlength="{MAX_PROMPT}" dir="auto"
-        data-t-placeholder="ask_hint" placeholder="{say("ask_hint")}"></textarea>
+      <textarea id="rl-ask" class="rl-reason" rows="3" maxlength="{MAX_PROMPT}" dir="auto"
+        enterkeyhint="send" data-t-placeholder="ask_hint"
+        placeholder="{say("ask_hint")}"></textarea>
       <button class="rl-main">{say.html("let_answer")}<kbd>↵</kbd></button>
     </form>
-    <section class="rl-work" tabindex="-1" {label("battle")} hidden>
+    <section class="rl-work" tabindex="-1" {_label("battle")} hidden>
       <div class="rl-talk"><div class="rl-turn rl-user">
         <span class="rl-who" data-t="user">{say("user")}</span>
         <div class="rl-text" data-asked dir="auto"></div></div></div>
       <div class="rl-pair">{_paper("left", 1)}{_paper("right", 2)}</div>
-      <div class="rl-answers" role="group" {label("your_answer")}>
+      <div class="rl-answers" role="group" {_label("your_answer")}>
         <p class="rl-told" data-told></p>
         <div data-votes>
           <div class="rl-keys">{votes["left"]}{votes["tie"]}{votes["right"]}</div>
@@ -54,6 +55,10 @@ class Battle(Layout):
     <div class="rl-unseen" data-live role="status" aria-live="polite"></div>
   </div>
 </div>"""
+
+
+def _label(key: str) -> str:
+    return f'data-t-aria-label="{key}" aria-label="{escape(say(key))}"'
 
 
 def _paper(side: str, number: int) -> str:

@@ -1,6 +1,6 @@
 """Several finished runs on as few bases as possible: to answer, to stream, to be judged."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Policies:
 
     def stream(
         self, name: str, messages: Sequence[Message], sampling: Sampling | None = None
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """The response as it grows; those that stream at the same time on one base share a batch.
 
         Raises:

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rlhf.config import Quantization, Tuning
 from rlhf.errors import DataError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import load_policies
@@ -14,6 +15,9 @@ from tests.trained import random_run
 
 pytestmark = pytest.mark.integration
 
+KINDS: tuple[tuple[Tuning, Quantization], ...] = (
+    ("lora", "nf4"), ("lora", "none"), ("dora", "none"), ("ia3", "nf4")
+)  # fmt: skip
 PROMPTS = ("Where is my parcel?", "Hi", "Please tell me the number of the order that I sent.")
 
 
@@ -73,10 +77,8 @@ def runs(base, tmp_path_factory):
             )
             for seed in (1, 2)
         ]
-        for tuning, quantization in (
-            ("lora", "nf4"), ("lora", "none"), ("dora", "none"), ("ia3", "nf4")
-        )
-    }  # fmt: skip
+        for tuning, quantization in KINDS
+    }
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "none"])

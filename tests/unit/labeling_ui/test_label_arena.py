@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labeling_ui.arena import CAMPAIGN, MOST_BATTLES, Arena
-from labeling_ui.ballot import Answer
+from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.judged import glances, judged
@@ -54,7 +54,7 @@ class Room:
             *_, texts = self.arena.answers(pair)
             return self.arena.keep(pair, texts)
 
-    def vote(self, rater, item, choice="left", key="key"):
+    def vote(self, rater, item, choice: Choice = "left", key="key"):
         return self.arena.vote(rater, Answer(item.assignment, choice, key))
 
 
@@ -158,6 +158,7 @@ def test_sides_are_right_though_the_policies_are_served_in_another_order(store):
     pair = arena.pair(first.bob, "why?")
     *_, texts = arena.answers(pair)
     item = arena.keep(pair, texts)
+    assert item is not None
     assert shown(item) == ["two", "one"]
     assert arena.vote(first.bob, Answer(item.assignment, "left", "key"))[1] == ("two", "one")
     assert [vote.outcome for vote in judged(store, CAMPAIGN).votes] == ["a", "b"]
@@ -166,6 +167,7 @@ def test_sides_are_right_though_the_policies_are_served_in_another_order(store):
 def test_a_battle_on_the_screen_is_there_after_any_time_and_a_restart(store):
     room = Room(store)
     item = room.battle(room.bob)
+    assert item is not None
     assert room.campaigns.next(CAMPAIGN, room.bob).item == item  # asking does not make it expire
     again = Arena(store, Live([], lambda _: Scripted()), Campaigns(store))
     assert again.unjudged(room.bob) == item

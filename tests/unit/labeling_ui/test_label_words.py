@@ -28,7 +28,7 @@ def asked_for() -> set[str]:
         source = path.read_text(encoding="utf-8")
         named = r'\b(?:say|words|html)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
         asked |= set(re.findall(named, source))
-        asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|\blabel\()["\'](\w+)["\']', source))
+        asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|_label\()["\'](\w+)["\']', source))
     return asked
 
 
