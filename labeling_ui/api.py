@@ -5,7 +5,7 @@ Answers that a rater can receive hold texts and numbers of items, never a policy
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labeling_ui.accounts import Account
 from labeling_ui.audit import note
-from labeling_ui.ballot import Answer, Item, Progress, RowId, Turn
+from labeling_ui.ballot import Answer, Flag, Item, Progress, RowId, Turn
 from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
@@ -25,6 +25,9 @@ from labeling_ui.tasks import MAX_TEXT, Settings, Task
 from rlhf.records import Text
 
 JSON_LINES = "application/jsonl"
+
+DeskName = Literal["rate", "adjudicate"]
+"""Where the caller sits: among the raters, or where what they disagree on is decided."""
 
 
 class _Body(BaseModel):
@@ -46,14 +49,6 @@ class NewLists(_Body):
     """Who is to judge what: the name of a rater and the id of a comparison, or a task's key."""
 
     assignments: list[tuple[Text, Text]]
-
-
-class Flag(_Body):
-    """Something that is wrong with an item."""
-
-    assignment: RowId
-    kind: Annotated[Text, Field(max_length=80)]
-    note: Annotated[Text, Field(max_length=2000)] = ""
 
 
 class Reopen(_Body):
@@ -103,6 +98,10 @@ class Api:
         self._note(admin, "add tasks", {"campaign": body.name, **asdict(added)})
         return JSONResponse({"name": body.name, **asdict(added)})
 
+    def _judge(self, request: Request, desk: DeskName) -> Account:
+        """The caller, who may sit at that desk."""
+        return self._callers.need(request, "adjudicator" if desk == "adjudicate" else "rater")
+
     def _note(self, actor: Account, action: str, detail: Mapping[str, Any]) -> None:
         with self._store.write() as session:
             note(session, actor.id, action, detail)
@@ -124,47 +123,73 @@ class Api:
                     "guidelines": render(guidelines) if html else guidelines,
                     **self._campaigns.settings(name).shown,
                     "progress": asdict(self._campaigns.progress(name, account.id)),
+                    **(
+                        {"contested": self._campaigns.contested(name, account.id)}
+                        if account.may("adjudicator")
+                        else {}
+                    ),
                 }
                 for name, guidelines in self._campaigns.names()
             ]
         )
 
-    def next_item(self, request: Request, name: str, html: bool = False) -> JSONResponse:
+    def next_item(
+        self, request: Request, name: str, desk: DeskName = "rate", html: bool = False
+    ) -> JSONResponse:
         """What the caller is to judge now; with ``html``, rendered as well."""
-        account = self._callers.need(request, "rater")
-        return JSONResponse(_turn(self._campaigns.next(name, account.id), html))
+        account = self._judge(request, desk)
+        decides = desk == "adjudicate"
+        return JSONResponse(_turn(self._campaigns.next(name, account.id, decides=decides), html))
 
-    def vote(self, request: Request, name: str, body: Answer, html: bool = False) -> JSONResponse:
+    def vote(
+        self,
+        request: Request,
+        name: str,
+        body: Answer,
+        desk: DeskName = "rate",
+        html: bool = False,
+    ) -> JSONResponse:
         """Store an answer; what is next."""
-        account = self._callers.need(request, "rater")
-        number, turn = self._campaigns.submit(name, account.id, body)
+        account = self._judge(request, desk)
+        decides = desk == "adjudicate"
+        number, turn = self._campaigns.submit(name, account.id, body, decides=decides)
         return JSONResponse({"saved": number, **_turn(turn, html)})
 
     def undo(
-        self, request: Request, name: str, body: Reopen | None = None, html: bool = False
+        self,
+        request: Request,
+        name: str,
+        body: Reopen | None = None,
+        desk: DeskName = "rate",
+        html: bool = False,
     ) -> JSONResponse:
         """Withdraw an answer of the caller's, and show what it was about again."""
-        account = self._callers.need(request, "rater")
+        account = self._judge(request, desk)
+        vote, decides = body.vote if body else None, desk == "adjudicate"
         return JSONResponse(
-            _turn(self._campaigns.undo(name, account.id, body.vote if body else None), html)
+            _turn(self._campaigns.undo(name, account.id, vote, decides=decides), html)
         )
 
-    def beat(self, request: Request, name: str, assignment: RowId) -> JSONResponse:
+    def beat(
+        self, request: Request, name: str, assignment: RowId, desk: DeskName = "rate"
+    ) -> JSONResponse:
         """The caller still has the item on screen."""
-        account = self._callers.need(request, "rater")
-        self._campaigns.beat(name, account.id, assignment)
+        account = self._judge(request, desk)
+        self._campaigns.beat(name, account.id, assignment, decides=desk == "adjudicate")
         return JSONResponse({"ok": True})
 
-    def flag(self, request: Request, name: str, body: Flag) -> JSONResponse:
+    def flag(
+        self, request: Request, name: str, body: Flag, desk: DeskName = "rate"
+    ) -> JSONResponse:
         """Point out that something is wrong with an item."""
-        account = self._callers.need(request, "rater")
-        self._campaigns.flag(name, account.id, body.assignment, body.kind, body.note)
+        account = self._judge(request, desk)
+        self._campaigns.flag(name, account.id, body, decides=desk == "adjudicate")
         return JSONResponse({"ok": True}, 201)
 
-    def history(self, request: Request, name: str) -> JSONResponse:
+    def history(self, request: Request, name: str, desk: DeskName = "rate") -> JSONResponse:
         """The caller's latest answers."""
-        account = self._callers.need(request, "rater")
-        past = self._campaigns.history(name, account.id)
+        account = self._judge(request, desk)
+        past = self._campaigns.history(name, account.id, decides=desk == "adjudicate")
         return JSONResponse([asdict(one) for one in past])
 
     def status(self, request: Request, name: str) -> JSONResponse:
@@ -203,6 +228,7 @@ def _turn(turn: Turn, html: bool) -> dict[str, Any]:
         "item": _item(turn.item, html),
         "progress": _progress(turn.progress),
         "notice": turn.notice,
+        **({"said": [asdict(one) for one in turn.said]} if turn.said else {}),
     }
 
 

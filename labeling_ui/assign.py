@@ -9,10 +9,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, bindparam, exists, func, or_, select
+from sqlalchemy import Boolean, Select, bindparam, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
+from labeling_ui.store import NotFound
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 
@@ -22,6 +23,7 @@ NEVER = "9999"
 # The statements of every vote are built once: building them costs more than running them.
 _mine, _others = aliased(AssignmentRow), aliased(AssignmentRow)
 _campaign, _rater, _now = bindparam("campaign"), bindparam("rater"), bindparam("now")
+_decides = bindparam("decides", type_=Boolean)
 
 _HELD_BY_OTHERS = (
     select(func.count())
@@ -43,7 +45,8 @@ OPEN = (
         AssignmentRow.rater_id == _rater,
         AssignmentRow.campaign_id == _campaign,
         AssignmentRow.open,
-        or_(AssignmentRow.expires_at > _now, TaskRow.use != "work", _HAS_PLACE),
+        (AssignmentRow.source == "adjudicate") == _decides,
+        or_(AssignmentRow.expires_at > _now, TaskRow.use != "work", _decides, _HAS_PLACE),
     )
     .order_by(AssignmentRow.id)
     .limit(1)
@@ -77,7 +80,13 @@ PROGRESS = (
         func.count().filter(~_IS_WORK),
     )
     .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
-    .where(VoteRow.rater_id == _rater, VoteRow.campaign_id == _campaign, VoteRow.live)
+    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+    .where(
+        VoteRow.rater_id == _rater,
+        VoteRow.campaign_id == _campaign,
+        VoteRow.live,
+        AssignmentRow.source != "adjudicate",
+    )
 )
 
 _CHECKED = (
@@ -127,6 +136,9 @@ class Desk:
         draw: Draws the order in which so many responses are shown.
     """
 
+    decides = False
+    """Whether it is the desk of an adjudicator."""
+
     def __init__(
         self,
         session: Session,
@@ -135,25 +147,31 @@ class Desk:
         now: datetime,
         draw: Callable[[int], str] = draw_order,
     ) -> None:
-        self._session, self._campaign, self._now, self._draw = session, campaign, now, draw
+        self.session = session
+        self._campaign, self._now, self._draw = campaign, now, draw
         self._rater = rater
         self.settings = Settings.from_text(campaign.settings)
-        self._values: dict[str, Any] = {
+        self.values: dict[str, Any] = {
             "campaign": campaign.id,
             "rater": rater,
             "now": stamp(now),
             "overlap": campaign.overlap,
+            "decides": self.decides,
         }
 
     def turn(self) -> Turn:
         """What the rater has open already, else a new task with an order drawn for it."""
-        held = self._session.scalar(OPEN, self._values)
+        held = self.session.scalar(OPEN, self.values)
         notice = ""
         if held is not None:
             self.keep(held)
             item = self.show(held)
         else:
             item, notice = self._new()
+        return self.turn_of(item, notice)
+
+    def turn_of(self, item: Item | None, notice: str = "") -> Turn:
+        """The item with how far the rater is."""
         return Turn(item, self.progress(), notice)
 
     def _new(self) -> tuple[Item | None, str]:
@@ -171,7 +189,7 @@ class Desk:
         """A task that checks the rater, where one is due, or what those before have shown."""
         answers = [
             (outcome, Task.from_text(record), vote)
-            for outcome, record, vote in self._session.execute(_CHECKED, self._values)
+            for outcome, record, vote in self.session.execute(_CHECKED, self.values)
         ]
         if settings.max_failed_checks is not None:
             failed = sum(t.use == "attention" and o != t.expected for o, t, _ in answers)
@@ -206,25 +224,25 @@ class Desk:
 
     def _skipped(self) -> Item | None:
         """What the rater skipped first, once more."""
-        vote = self._session.scalar(_SKIPPED, self._values)
+        vote = self.session.scalar(_SKIPPED, self.values)
         if vote is None:
             return None
-        withdraw(self._session, vote, self._now)
+        withdraw(self.session, vote, self._now)
         return self.reopen(vote)
 
     def reopen(self, vote: VoteRow) -> Item:
         """Show the task of a withdrawn vote again, in the order in which it stood."""
-        assignment = self._session.get_one(AssignmentRow, vote.assignment_id)
+        assignment = self.session.get_one(AssignmentRow, vote.assignment_id)
         assignment.open = True
         self.keep(assignment)
-        self._session.flush()
+        self.session.flush()
         return self.show(assignment)
 
     def _since(self, vote: int) -> int:
-        return self._session.scalar(_SINCE, self._values | {"last": vote}) or 0
+        return self.session.scalar(_SINCE, self.values | {"last": vote}) or 0
 
     def _unseen(self, source: str) -> TaskRow | None:
-        return self._session.scalar(UNSEEN[source], self._values)
+        return self.session.scalar(UNSEEN[source], self.values)
 
     def _hand_out(self, row: TaskRow, source: str) -> Item:
         task = Task.from_text(row.record)
@@ -238,9 +256,36 @@ class Desk:
             open=True,
         )
         self.keep(assignment)
-        self._session.add(assignment)
-        self._session.flush()
+        self.session.add(assignment)
+        self.session.flush()
         return item_of(assignment, task)
+
+    def own(self, number: int) -> AssignmentRow:
+        """An assignment of this rater at this desk.
+
+        Raises:
+            NotFound: if it is none.
+        """
+        found = self.session.get(AssignmentRow, number)
+        if (
+            found is None
+            or (found.rater_id, found.campaign_id) != (self._rater, self._campaign.id)
+            or (found.source == "adjudicate") != self.decides
+        ):
+            raise NotFound(
+                f"assignment {number} is not yours in campaign {self._campaign.name!r}; ask for "
+                "the next one"
+            )
+        return found
+
+    def count(self, vote: VoteRow, task: TaskRow, change: int) -> None:
+        """Keep the counters of task and campaign; a skip fills no place unless it is dropped."""
+        if task.use != "work" or (vote.outcome == "skip" and self.settings.skip != "drop"):
+            return
+        before = task.complete
+        task.num_votes += change
+        task.complete = task.num_votes >= self._campaign.overlap
+        self._campaign.num_complete += task.complete - before
 
     def keep(self, assignment: AssignmentRow) -> None:
         """Keep a place for the assignment from now on."""
@@ -251,16 +296,16 @@ class Desk:
     def has_place(self, task: TaskRow) -> bool:
         """Whether a vote of this rater would still be one of those that were asked for."""
         found = select(TaskRow.id).where(TaskRow.id == task.id, _HAS_PLACE)
-        return self._session.scalar(found, self._values) is not None
+        return self.session.scalar(found, self.values) is not None
 
     def show(self, assignment: AssignmentRow) -> Item:
         """The assignment as it stands on the screen."""
         assignment.shown_at = assignment.shown_at or stamp(self._now)
-        row = self._session.get_one(TaskRow, assignment.task_id)
+        row = self.session.get_one(TaskRow, assignment.task_id)
         return item_of(assignment, Task.from_text(row.record))
 
     def _counts(self) -> tuple[int, int, int]:
-        work, still_open, checks = self._session.execute(PROGRESS, self._values).one()
+        work, still_open, checks = self.session.execute(PROGRESS, self.values).one()
         return work, still_open, checks
 
     def progress(self) -> Progress:
@@ -271,12 +316,12 @@ class Desk:
         settings = self.settings
         work, still_open, checks = self._counts()
         if settings.source == "list":
-            return Progress(work + checks, self._session.scalar(_LIST, self._values) or 0)
+            return Progress(work + checks, self.session.scalar(_LIST, self.values) or 0)
         total = work + self._campaign.num_tasks - self._campaign.num_complete - still_open
         if settings.quota is not None:
             total = min(total, max(settings.quota, work))
         if settings.check_every is not None:
-            known = self._session.scalar(_CHECKS, self._values) or 0
+            known = self.session.scalar(_CHECKS, self.values) or 0
             total += min(known, total // settings.check_every)
         return Progress(work + checks, max(total, work + checks))
 

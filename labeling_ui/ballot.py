@@ -58,6 +58,19 @@ class Turn:
     progress: Progress
     notice: str = ""
     """Why there is none, where it is not that all is done."""
+    said: tuple["Said", ...] = ()
+    """What raters answered, for one who decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer of somebody else's, in terms of the screen of the one who decides."""
+
+    choice: str
+    ranking: tuple[tuple[int, ...], ...]
+    """Places on the screen from 0, the best first; empty unless the task is a ranking."""
+    strength: int | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -130,6 +143,15 @@ class Answer:
             raise DataError(f"aspects: say {'1 to 5' if numbers else 'left, right or tie'} each")
 
 
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Flag:
+    """Something that is wrong with an item."""
+
+    assignment: RowId
+    kind: Annotated[Text, Field(max_length=80)]
+    note: Annotated[Text, Field(max_length=2000)] = ""
+
+
 def draw_order(num_responses: int) -> str:
     """The responses in an unpredictable order, a digit for each place from the left."""
     places = list(range(num_responses))
@@ -159,7 +181,18 @@ def meaning(answer: Answer, order: str) -> tuple[str, dict[str, Any]]:
                 for name, value in answer.aspects.items()
             }
         if answer.ranking is not None:
-            content["ranking"] = [[int(order[place]) for place in g] for g in answer.ranking]
+            groups = [[int(order[place]) for place in group] for group in answer.ranking]
+            content["ranking"] = [sorted(group) for group in groups]
         if answer.text is not None:
             content["text"] = answer.text
     return side(answer.choice), content
+
+
+def shown(
+    outcome: str, content: Mapping[str, Any], order: str
+) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """What was meant, on a screen of that order: the choice, and the places that were ranked."""
+    if outcome in ("a", "b"):
+        outcome = ("left", "right")[order.index("01"["ab".index(outcome)])]
+    ranking = content.get("ranking", ())
+    return outcome, tuple(tuple(order.index(str(place)) for place in group) for group in ranking)

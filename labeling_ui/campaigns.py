@@ -4,15 +4,17 @@ Every method that changes something is one transaction.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import Boolean, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from labeling_ui.adjudication import Bench, contested
 from labeling_ui.assign import Desk, stamp, withdraw
-from labeling_ui.ballot import Answer, Progress, Turn, draw_order, meaning
+from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, shown
 from labeling_ui.intake import (
     NAMED,
     Added,
@@ -23,7 +25,7 @@ from labeling_ui.intake import (
     guidelines_of,
     make,
 )
-from labeling_ui.store import Conflict, NotFound, Store
+from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
@@ -41,10 +43,12 @@ EARLIER = (
 )
 LATEST = (
     select(VoteRow)
+    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
     .where(
         VoteRow.rater_id == bindparam("rater"),
         VoteRow.campaign_id == bindparam("campaign"),
         VoteRow.live,
+        (AssignmentRow.source == "adjudicate") == bindparam("decides", type_=Boolean),
     )
     .order_by(VoteRow.id.desc())
 )
@@ -131,25 +135,38 @@ class Campaigns:
         with self._store.read() as session:
             return Settings.from_text(find_campaign(session, name).settings)
 
-    def next(self, name: str, rater: int) -> Turn:
-        """What ``rater`` is to judge now: what is on the screen already, or something new."""
-        with self._store.write() as session:
-            return self._desk(session, name, rater)[1].turn()
+    def contested(self, name: str, rater: int) -> int:
+        """How many tasks wait for a decision that ``rater`` may take."""
+        with self._store.read() as session:
+            return len(contested(session, find_campaign(session, name), rater, self._clock()))
 
-    def beat(self, name: str, rater: int, number: int) -> None:
+    def next(self, name: str, rater: int, *, decides: bool = False) -> Turn:
+        """What ``rater`` is to judge now: what is on the screen already, or something new.
+
+        Args:
+            name: The campaign.
+            rater: The number of an account.
+            decides: As an adjudicator, from the queue of what raters disagree on.
+        """
+        with self._at_desk(name, rater, decides) as desk:
+            return desk.turn()
+
+    def beat(self, name: str, rater: int, number: int, *, decides: bool = False) -> None:
         """Keep the place of an assignment that is still on the screen."""
-        with self._store.write() as session:
-            campaign, desk = self._desk(session, name, rater)
-            assignment = _own(session, campaign, rater, number)
+        with self._at_desk(name, rater, decides) as desk:
+            assignment = desk.own(number)
             if assignment.open:
                 desk.keep(assignment)
 
     def progress(self, name: str, rater: int) -> Progress:
         """How far ``rater`` is."""
         with self._store.read() as session:
-            return self._desk(session, name, rater)[1].progress()
+            campaign = find_campaign(session, name)
+            return Desk(session, campaign, rater, self._clock(), self._draw).progress()
 
-    def submit(self, name: str, rater: int, answer: Answer) -> tuple[int, Turn]:
+    def submit(
+        self, name: str, rater: int, answer: Answer, *, decides: bool = False
+    ) -> tuple[int, Turn]:
         """Store an answer; its number, and what is next.
 
         Raises:
@@ -157,15 +174,12 @@ class Campaigns:
             DataError: if the campaign does not take such an answer.
             Conflict: if the task is answered already, or the key was used for another vote.
         """
-        with self._store.write() as session:
-            campaign, desk = self._desk(session, name, rater)
-            assignment = _own(session, campaign, rater, answer.assignment)
-            number = self._record(session, desk, assignment, answer)
+        with self._at_desk(name, rater, decides) as desk:
+            number = self._record(desk, desk.own(answer.assignment), answer)
             return number, desk.turn()
 
-    def _record(
-        self, session: Session, desk: Desk, assignment: AssignmentRow, answer: Answer
-    ) -> int:
+    def _record(self, desk: Desk, assignment: AssignmentRow, answer: Answer) -> int:
+        session = desk.session
         answer.check(desk.settings, len(assignment.order))
         outcome, content = meaning(answer, assignment.order)
         values = {"rater": assignment.rater_id, "assignment": assignment.id, "key": answer.key}
@@ -200,89 +214,82 @@ class Campaigns:
         session.add(vote)
         assignment.open = False
         if not late:
-            _count(session, vote, task, +1)
+            desk.count(vote, task, +1)
         session.flush()
         return vote.id
 
-    def undo(self, name: str, rater: int, vote: int | None = None) -> Turn:
+    def undo(
+        self, name: str, rater: int, vote: int | None = None, *, decides: bool = False
+    ) -> Turn:
         """Withdraw the rater's latest answer, or a certain one, and show that item again.
 
         Raises:
             Conflict: if there is no such answer to withdraw.
         """
-        with self._store.write() as session:
-            campaign, desk = self._desk(session, name, rater)
+        with self._at_desk(name, rater, decides) as desk:
             mine = LATEST if vote is None else LATEST.where(VoteRow.id == vote)
-            row = session.scalar(mine.limit(1), {"campaign": campaign.id, "rater": rater})
+            row = desk.session.scalar(mine.limit(1), desk.values)
             if row is None:
                 raise Conflict("there is nothing to undo")
-            task = session.get_one(TaskRow, row.task_id)
-            withdraw(session, row, self._clock())
-            _count(session, row, task, -1)
-            item = desk.reopen(row)
-            return Turn(item, desk.progress())
+            task = desk.session.get_one(TaskRow, row.task_id)
+            withdraw(desk.session, row, self._clock())
+            desk.count(row, task, -1)
+            return desk.turn_of(desk.reopen(row))
 
-    def history(self, name: str, rater: int, limit: int = 50) -> list[Past]:
+    def history(
+        self, name: str, rater: int, *, decides: bool = False, limit: int = 50
+    ) -> list[Past]:
         """The rater's latest answers that count, the newest first."""
         with self._store.read() as session:
-            values = {"campaign": find_campaign(session, name).id, "rater": rater}
+            number = find_campaign(session, name).id
+            values = {"campaign": number, "rater": rater, "decides": decides}
             votes = session.scalars(LATEST.limit(limit), values).all()
             return [_past(session, vote) for vote in votes]
 
-    def flag(self, name: str, rater: int, number: int, kind: str, note: str) -> None:
+    def flag(self, name: str, rater: int, flag: Flag, *, decides: bool = False) -> None:
         """Point out that something is wrong with the task of an assignment.
 
         Raises:
             DataError: if there is no such kind of flag.
         """
-        if kind not in FLAGS:
-            raise DataError(f"flag {kind!r} is unknown; use one of {', '.join(FLAGS)}")
-        with self._store.write() as session:
-            campaign, _ = self._desk(session, name, rater)
-            task = _own(session, campaign, rater, number).task_id
-            same = (FlagRow.task_id == task, FlagRow.user_id == rater, FlagRow.kind == kind)
-            if session.scalar(select(FlagRow.id).where(*same)) is None:
+        if flag.kind not in FLAGS:
+            raise DataError(f"flag {flag.kind!r} is unknown; use one of {', '.join(FLAGS)}")
+        with self._at_desk(name, rater, decides) as desk:
+            own = desk.own(flag.assignment)
+            same = (
+                FlagRow.task_id == own.task_id,
+                FlagRow.user_id == rater,
+                FlagRow.kind == flag.kind,
+            )
+            if desk.session.scalar(select(FlagRow.id).where(*same)) is None:
                 row = FlagRow(
-                    campaign_id=campaign.id,
-                    task_id=task,
+                    campaign_id=own.campaign_id,
+                    task_id=own.task_id,
                     user_id=rater,
-                    kind=kind,
-                    note=note,
+                    kind=flag.kind,
+                    note=flag.note,
                     at=stamp(self._clock()),
                 )
-                session.add(row)
+                desk.session.add(row)
 
-    def _desk(self, session: Session, name: str, rater: int) -> tuple[CampaignRow, Desk]:
-        campaign = find_campaign(session, name)
-        return campaign, Desk(session, campaign, rater, self._clock(), self._draw)
-
-
-def _own(session: Session, campaign: CampaignRow, rater: int, number: int) -> AssignmentRow:
-    assignment = session.get(AssignmentRow, number)
-    if assignment is None or assignment.rater_id != rater or assignment.campaign_id != campaign.id:
-        raise NotFound(
-            f"assignment {number} is not yours in campaign {campaign.name!r}; ask for the next one"
-        )
-    return assignment
+    @contextmanager
+    def _at_desk(self, name: str, rater: int, decides: bool) -> Generator[Desk]:
+        """The desk of a rater or an adjudicator, in a transaction that writes."""
+        now = self._clock()
+        queue: list[int] = []
+        if decides:
+            with self._store.read() as session:
+                queue = contested(session, find_campaign(session, name), rater, now)
+        with self._store.write() as session:
+            campaign = find_campaign(session, name)
+            if decides:
+                yield Bench(session, campaign, rater, now, self._draw, queue=queue)
+            else:
+                yield Desk(session, campaign, rater, now, self._draw)
 
 
 def _past(session: Session, vote: VoteRow) -> Past:
     order = session.get_one(AssignmentRow, vote.assignment_id).order
     task = Task.from_text(session.get_one(TaskRow, vote.task_id).record)
-    choice = vote.outcome
-    if choice in ("a", "b"):
-        choice = ("left", "right")[order.index("01"["ab".index(choice)])]
+    choice, _ = shown(vote.outcome, {}, order)
     return Past(vote.id, choice, vote.answered_at, task.prompt.messages[-1].content[:200])
-
-
-def _count(session: Session, vote: VoteRow, task: TaskRow, change: int) -> None:
-    """Keep the counters of task and campaign; a skip fills no place unless it is dropped."""
-    campaign = session.get_one(CampaignRow, vote.campaign_id)
-    if task.use != "work":
-        return
-    if vote.outcome == "skip" and Settings.from_text(campaign.settings).skip != "drop":
-        return
-    before = task.complete
-    task.num_votes += change
-    task.complete = task.num_votes >= campaign.overlap
-    campaign.num_complete += task.complete - before

@@ -107,22 +107,15 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
     for task, answers in given:
         for number, comparison in enumerate(task.comparisons()):
             key = comparison.id
-            cast_ = [as_vote(task, number, key, one) for one in answers]
+            said = [(as_vote(task, number, key, one), one) for one in answers]
             comparisons.append(comparison)
-            votes += cast_
-            sources = [one.source for one in answers]
-            independent += [
-                vote
-                for vote, source in zip(cast_, sources, strict=True)
-                if source not in ("adjudicate", "active")
-            ]
-            decisions = [
-                vote for vote, source in zip(cast_, sources, strict=True) if source == "adjudicate"
-            ]
-            preference = settle(comparison, decisions or cast_)
+            votes += [vote for vote, _ in said]
+            independent += [v for v, one in said if one.source not in ("adjudicate", "active")]
+            deciding = [as_vote(task, number, key, one) for one in _deciding(answers)]
+            preference = settle(comparison, deciding)
             if preference:
                 preferences.append(preference)
-            elif (count := tally(decisions or cast_)).n:
+            elif (count := tally(deciding)).n:
                 ties.append(Tie(comparison.id, count))
     return replace(
         empty,
@@ -137,8 +130,7 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
 
 def _ranking(task: Task, answers: Sequence[Given]) -> Ranking | None:
     """Where two are compared, the same as settling; None where everybody skipped."""
-    decisions = [one for one in answers if one.source == "adjudicate"]
-    counted = [one for one in decisions or answers if one.outcome != "skip"]
+    counted = [one for one in _deciding(answers) if one.outcome != "skip"]
     if not counted:
         return None
     count = len(task.responses)
@@ -162,6 +154,12 @@ def _places(given: Given) -> dict[int, int]:
     if given.outcome == "ranked":
         return {r: place for place, group in enumerate(given.content["ranking"]) for r in group}
     return {0: int(given.outcome == "b"), 1: int(given.outcome == "a")}
+
+
+def _deciding(answers: Sequence[Given]) -> Sequence[Given]:
+    """An adjudicator's word stands alone; without one, everybody's counts."""
+    decisions = [one for one in answers if one.source == "adjudicate" and one.outcome != "skip"]
+    return decisions or answers
 
 
 def as_vote(task: Task, number: int, comparison: str, given: Given) -> Vote:
@@ -200,7 +198,7 @@ def _plain(task: Task, given: Given) -> dict[str, Any]:
 
 def _feedback(task: Task, answers: Sequence[Given]) -> Feedback | None:
     """What the majority of the thumbs says; None where they are even."""
-    outcomes = [one.outcome for one in answers]
+    outcomes = [one.outcome for one in _deciding(answers)]
     good, bad = outcomes.count("good"), outcomes.count("bad")
     if good == bad:
         return None

@@ -20,6 +20,7 @@ _RULES = {
         JOIN campaign ON campaign.id = task.campaign_id
         LEFT JOIN vote ON vote.task_id = task.id AND vote.live
             AND (vote.outcome <> 'skip' OR campaign.settings LIKE '%"skip": "drop"%')
+            AND vote.assignment_id IN (SELECT id FROM assignment WHERE source <> 'adjudicate')
         WHERE task.use = 'work'
         GROUP BY task.id, task.num_votes HAVING count(vote.id) <> task.num_votes""",
     "task {} is marked complete, or not, against its {} votes of {}": """
@@ -52,6 +53,11 @@ _RULES = {
         SELECT vote.id FROM vote LEFT JOIN vote AS later ON later.supersedes = vote.id
         WHERE NOT vote.live AND NOT vote.surplus AND vote.outcome <> 'undone'
             AND later.id IS NULL""",
+    "task {} was decided by {} adjudicators": """
+        SELECT vote.task_id, count(*) FROM vote
+        JOIN assignment ON assignment.id = vote.assignment_id
+        WHERE vote.live AND vote.outcome <> 'skip' AND assignment.source = 'adjudicate'
+        GROUP BY vote.task_id HAVING count(*) > 1""",
     "assignment {} is open though vote {} answers it": """
         SELECT assignment.id, vote.id FROM assignment
         JOIN vote ON vote.assignment_id = assignment.id AND vote.live

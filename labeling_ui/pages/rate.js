@@ -18,7 +18,8 @@ let exact = false;
 let kind = null; // how the item on the screen is answered
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const base = () => "/api/campaigns/" + encodeURIComponent(campaign.name);
+// The path of what is asked of the campaign, at the desk of a rater or of one who decides.
+const path = (what) => `/api/campaigns/${encodeURIComponent(campaign.name)}/${what}?html=true&desk=${campaign.desk}`;
 const unsentPrefix = () => "rlhf-unsent/" + me + "/";
 
 function freshKey() {
@@ -93,7 +94,7 @@ async function choose(choice) {
   }
   const reason = find(".rl-reason").value.trim();
   if (reason) vote.reason = reason;
-  const unsent = { path: base() + "/votes?html=true", vote };
+  const unsent = { path: path("votes"), vote };
   localStorage.setItem(unsentPrefix() + vote.key, JSON.stringify(unsent));
   page.dataset.state = "sending";
   try {
@@ -111,7 +112,7 @@ async function undo(vote = null) {
   if (busy || !campaign) return;
   busy = true;
   try {
-    const data = await call(base() + "/undo?html=true", { vote });
+    const data = await call(path("undo"), { vote });
     saved(say("undone"));
     show(data);
     notice("");
@@ -122,7 +123,7 @@ async function undo(vote = null) {
 }
 
 async function refresh() {
-  show(await insist(() => call(base() + "/next?html=true")));
+  show(await insist(() => call(path("next"))));
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + ".";
@@ -203,7 +204,20 @@ function paintRules() {
   find(".rl-strengths").hidden = !pair || campaign.strength === "no";
 }
 
-function show({ item: next, progress, notice: why }) {
+// What raters said, in places of this screen; folded, so that it can be judged without.
+function paintSaid(said) {
+  const place = find(".rl-said");
+  place.hidden = !said.length;
+  place.open = false;
+  place.querySelector("ul").replaceChildren(...said.map((one) => {
+    const ranking = one.ranking.map((group) => group.map((i) => i + 1).join(" = ")).join("  >  ");
+    const strength = one.strength ? ` · ${say("strength_" + one.strength)}` : "";
+    return make("li", {}, make("b", { textContent: (ranking || say("said_" + one.choice)) + strength }),
+      make("span", { dir: "auto", textContent: one.reason }));
+  }));
+}
+
+function show({ item: next, progress, notice: why, said = [] }) {
   item = next;
   const { done, total } = progress;
   find(".rl-progress i").style.width = (total ? (100 * done) / total : 100) + "%";
@@ -225,6 +239,7 @@ function show({ item: next, progress, notice: why }) {
   }
   paintPapers();
   paintTexts();
+  paintSaid(said);
   shownAt = new Date().toISOString();
   page.dataset.assignment = item.assignment;
   window.scrollTo(0, 0);
@@ -258,7 +273,7 @@ function toggleGuidelines() {
 async function flag(kind) {
   find(".rl-flags").close();
   try {
-    await call(base() + "/flags", { assignment: item.assignment, kind });
+    await call(path("flags"), { assignment: item.assignment, kind });
     saved(say("flagged"));
     tell("");
   } catch (error) {
@@ -267,9 +282,9 @@ async function flag(kind) {
 }
 
 async function history() {
-  const list = find(".rl-past");
+  const list = find(".rl-history .rl-past");
   try {
-    const past = await call(base() + "/history");
+    const past = await call(path("history"));
     list.replaceChildren(...past.map((one) => {
       const change = make("button", { type: "button", className: "rl-side", textContent: say("revise") });
       change.onclick = () => { find(".rl-history").close(); undo(one.vote); };
@@ -285,7 +300,7 @@ async function history() {
 
 // While an item is on the screen its place is kept; a beat that is lost is followed by another.
 setInterval(() => {
-  if (item && !busy && !document.hidden) call(`${base()}/beat/${item.assignment}`, {}).catch(() => {});
+  if (item && !busy && !document.hidden) call(path("beat/" + item.assignment), {}).catch(() => {});
 }, BEAT_MS);
 
 function act(action) {
@@ -330,25 +345,32 @@ document.addEventListener("keydown", (event) => {
 
 window.addEventListener("resize", letScroll);
 
-async function open(name) {
-  campaign = campaigns.find((one) => one.name === name) || campaigns[0];
-  find("[data-campaign]").textContent = campaign.name;
-  find(".rl-pick").value = campaign.name;
+async function open(title) {
+  campaign = campaigns.find((one) => one.title === title) || campaigns[0];
+  find("[data-campaign]").textContent = campaign.title;
+  find(".rl-pick").value = campaign.title;
   const guidelines = find(".rl-guidelines");
   guidelines.hidden = !campaign.guidelines;
   guidelines.querySelector("div").innerHTML = campaign.guidelines; // cleaned by the server
-  sessionStorage.setItem("rlhf-campaign", campaign.name);
+  sessionStorage.setItem("rlhf-campaign", campaign.title);
   paintRules();
   page.dataset.state = "loading"; // what is on the screen is still of the campaign before
   await refresh();
 }
+
+// Each campaign, and once more where there is something in it for this adjudicator to decide.
+const desks = (one) => {
+  const rate = { ...one, desk: "rate", title: one.name };
+  if (!one.contested) return [rate];
+  return [rate, { ...one, desk: "adjudicate", title: say("adjudicate", { name: one.name }) }];
+};
 
 async function start() {
   await rlWords.ready;
   rlWords.fill(page);
   me = (await insist(() => call("/api/me"))).name;
   await deliverLeftovers();
-  campaigns = await insist(() => call("/api/campaigns?html=true"));
+  campaigns = (await insist(() => call("/api/campaigns?html=true"))).flatMap(desks);
   if (!campaigns.length) {
     find(".rl-wait").textContent = say("nothing_to_rate");
     page.dataset.state = "empty";
@@ -357,10 +379,10 @@ async function start() {
   const pick = find(".rl-pick");
   pick.hidden = campaigns.length < 2;
   find("[data-campaign]").classList.toggle("rl-unseen", campaigns.length > 1);
-  pick.replaceChildren(...campaigns.map((one) => new Option(one.name)));
+  pick.replaceChildren(...campaigns.map((one) => new Option(one.title)));
   pick.addEventListener("change", async () => {
     if (busy) {
-      pick.value = campaign.name;
+      pick.value = campaign.title;
       return;
     }
     busy = true;
@@ -369,7 +391,7 @@ async function start() {
     busy = false;
   });
   const unfinished = campaigns.find((one) => one.progress.done < one.progress.total);
-  await open(sessionStorage.getItem("rlhf-campaign") || (unfinished || campaigns[0]).name);
+  await open(sessionStorage.getItem("rlhf-campaign") || (unfinished || campaigns[0]).title);
   busy = false;
 }
 

@@ -95,6 +95,8 @@ class Layout:
   <div class="rl-work" hidden>
     <section class="rl-talk" {_label("conversation")}></section>
     <section class="rl-pair" {_label("responses")}></section>
+    <details class="rl-said" hidden><summary data-t="raters_said">{say("raters_said")}</summary>
+      <ul class="rl-past"></ul></details>
     <section class="rl-answers" {_label("your_answer")}>
       <div class="rl-extra">
         <div class="rl-chips rl-strengths" role="group" {_label("how_much_optional")}>

@@ -151,6 +151,33 @@ def test_a_flag_is_raised_by_keyboard(begin):
     done(tab, 1)
 
 
+def test_what_raters_disagree_on_is_decided_by_keyboard(url, begin, enter):
+    tab = begin("contest", 2, count=1, overlap=2)
+    tab.keyboard.press("1")
+    done(tab, 1)
+    with client(url, "bob") as bob:
+        place = "/api/campaigns/contest"
+        item = bob.get(f"{place}/next").json()["item"]
+        vote = {"assignment": item["assignment"], "choice": "tie", "key": "k" * 8}
+        assert bob.post(f"{place}/votes", json=vote | {"reason": "the same\nto me"}).is_success
+    desk = enter(url, "judy", viewport={"width": 1440, "height": 800})
+    desk.wait_for_selector(".rl-rate:is([data-state=ready], [data-state=done])")
+    desk.select_option(".rl-pick", "contest · to decide")
+    expect(desk.locator("[data-campaign]")).to_have_text("contest · to decide")
+    desk.wait_for_selector("[data-state=ready]")
+    said = desk.locator(".rl-said")
+    expect(said.locator("li").nth(1)).to_be_hidden()
+    said.locator("summary").press("Enter")
+    expect(said.locator("li").nth(1)).to_have_text("Tiethe same\nto me")
+    desk.keyboard.press("2")
+    done(desk, 1)
+    assert [one["margin"] for one in export(url, "contest")["preferences"]] == [1]
+    desk.keyboard.press("h")
+    desk.locator(".rl-history li").get_by_role("button").click()
+    expect(desk.locator(".rl-said")).to_be_visible()
+    assert [one["margin"] for one in export(url, "contest")["preferences"]] == [0.5]
+
+
 @pytest.mark.parametrize("kind", ["ranking", "rating", "thumbs", "rewrite"])
 @pytest.mark.parametrize("width", [1440, 320])
 def test_no_kind_is_wider_than_the_screen(begin, kind, width):

@@ -151,3 +151,53 @@ def test_the_command_line_makes_tokens_invitations_and_passwords(tmp_path, monke
         assert passes.of_token(token) is None
     assert run(monkeypatch, "token", "nobody") == 1
     assert capsys.readouterr().err == "rlhf label: there is no user 'nobody'\n"
+
+
+DESK = "/api/campaigns/desks"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "next", None),
+        ("GET", "history", None),
+        ("POST", "votes", {"assignment": 1, "choice": "left", "key": "key-00000001"}),
+        ("POST", "undo", {}),
+        ("POST", "beat/1", None),
+        ("POST", "flags", {"assignment": 1, "kind": "other"}),
+    ],
+)
+def test_a_rater_has_no_place_at_the_desk_of_an_adjudicator(url, method, path, body):
+    with client(url, "ann") as ann, client(url, "judy") as judy:
+        for place, session, refused in (
+            ("adjudicate", ann, True),
+            ("rate", ann, False),
+            ("adjudicate", judy, False),
+        ):
+            answer = session.request(method, f"{DESK}/{path}", params={"desk": place}, json=body)
+            assert (answer.status_code == 403) == refused, answer.text
+        assert ann.get(f"{DESK}/next", params={"desk": "other"}).status_code == 422
+
+
+def test_only_an_adjudicator_learns_what_others_said(url, admin):
+    asked = {"name": "contest", "comparisons": [to_json(one) for one in comparisons(1)]}
+    admin.post("/api/campaigns", json={**asked, "settings": {"overlap": 2}})
+    place = "/api/campaigns/contest"
+    with client(url, "ann") as ann, client(url, "bob") as bob, client(url, "judy") as judy:
+        for session, choice in ((ann, "tie"), (bob, "both_bad")):
+            item = session.get(f"{place}/next").json()["item"]
+            vote = {"assignment": item["assignment"], "choice": choice, "key": "k" * 8}
+            assert session.post(f"{place}/votes", json=vote | {"reason": "so"}).is_success
+        seen = {one["name"]: one.get("contested") for one in judy.get("/api/campaigns").json()}
+        assert seen["contest"] == 1
+        assert all("contested" not in one for one in ann.get("/api/campaigns").json())
+        told = judy.get(f"{place}/next", params={"desk": "adjudicate"}).text
+        assert '"tie"' in told
+        assert "ann" not in told
+        assert "secretive" not in told
+        vote["assignment"] = judy.get(f"{place}/next", params={"desk": "adjudicate"}).json()[
+            "item"
+        ]["assignment"]
+        assert judy.post(f"{place}/votes", json=vote).status_code == 404
+        done = judy.post(f"{place}/votes", params={"desk": "adjudicate"}, json=vote).json()
+        assert done["item"] is None

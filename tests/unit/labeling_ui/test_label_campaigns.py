@@ -422,8 +422,10 @@ on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 def plan(store, statement) -> list[str]:
     """How SQLite reads, in its own words."""
-    names = ("campaign", "rater", "now", "overlap", "key", "assignment")
-    values = {name: "1" for name in names if name in statement.compile().params}
+    names = ("campaign", "rater", "now", "overlap", "key", "assignment", "decides")
+    values = {
+        name: name == "decides" or "1" for name in names if name in statement.compile().params
+    }
     options = {"literal_binds": True}
     sql = str(statement.params(values).compile(dialect=sqlite.dialect(), compile_kwargs=options))
     with store.read() as session:

@@ -1,0 +1,195 @@
+"""Where raters disagree somebody else decides: the queue of an adjudicator, the worst first.
+
+What an adjudicator says stands alone in the export. It fills no place of the task, and does not
+count towards how well raters agree.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, bindparam, case, exists, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from labeling_ui.assign import Desk, stamp
+from labeling_ui.ballot import Item, Progress, Said, Turn, draw_order, shown
+from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
+from labeling_ui.tasks import Kind, Settings
+
+KINDS: tuple[Kind, ...] = ("pairwise", "ranking", "thumbs")
+"""What can be decided; two ratings or rewrites are seldom the same, and none is wrong."""
+
+_QUEUE = 50
+"""Tasks of the queue that are tried: others may have taken some since it was read."""
+
+_campaign, _rater, _now = bindparam("campaign"), bindparam("rater"), bindparam("now")
+_judge = aliased(AssignmentRow)
+_decision = aliased(VoteRow)
+
+_IS_DECISION = (_judge.task_id == TaskRow.id, _judge.source == "adjudicate")
+_DECIDED = exists().where(
+    *_IS_DECISION,
+    _decision.assignment_id == _judge.id,
+    _decision.live,
+    _decision.outcome != "skip",
+)
+_HELD = exists().where(
+    *_IS_DECISION, _judge.rater_id != _rater, _judge.open, _judge.expires_at > _now
+)
+_mine = aliased(AssignmentRow)
+_SEEN = exists().where(_mine.task_id == TaskRow.id, _mine.rater_id == _rater)
+
+_answers = (
+    select(VoteRow.task_id, func.count().label("votes"))
+    .join_from(VoteRow, AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+    .where(
+        VoteRow.campaign_id == _campaign,
+        VoteRow.live,
+        VoteRow.outcome != "skip",
+        AssignmentRow.source != "adjudicate",
+    )
+    # the same ranking is the same text; of a choice, how it is explained does not matter
+    .group_by(
+        VoteRow.task_id,
+        VoteRow.outcome,
+        case((VoteRow.outcome == "ranked", VoteRow.content), else_=""),
+    )
+    .subquery()
+)
+_most = func.max(_answers.c.votes)
+_all = func.sum(_answers.c.votes)
+_split = (
+    select(_answers.c.task_id, (1.0 - 1.0 * _most / _all).label("share"))
+    .group_by(_answers.c.task_id)
+    .subquery()
+)
+_FLAGGED = exists().where(FlagRow.task_id == TaskRow.id)
+
+CONTESTED: Select[int] = (
+    select(TaskRow.id)
+    .join(_split, _split.c.task_id == TaskRow.id)
+    .where(
+        TaskRow.campaign_id == _campaign,
+        TaskRow.use == "work",
+        TaskRow.complete,
+        or_(_split.c.share > 0, _FLAGGED),
+        ~_DECIDED,
+        ~_HELD,
+        ~_SEEN,
+    )
+    .order_by(_split.c.share.desc(), _FLAGGED.desc(), TaskRow.id)
+)
+"""Tasks with all of their answers that one rater may decide, by the share of the answers that are
+not the most frequent one."""
+
+_FREE = select(TaskRow).where(TaskRow.id == bindparam("task"), ~_DECIDED, ~_HELD, ~_SEEN)
+_DECISIONS = (
+    select(func.count())
+    .select_from(VoteRow)
+    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+    .where(
+        VoteRow.rater_id == _rater,
+        VoteRow.campaign_id == _campaign,
+        VoteRow.live,
+        AssignmentRow.source == "adjudicate",
+    )
+)
+_ON_SCREEN = select(func.count()).where(
+    AssignmentRow.rater_id == _rater,
+    AssignmentRow.campaign_id == _campaign,
+    AssignmentRow.open,
+    AssignmentRow.source == "adjudicate",
+)
+_GIVEN = (
+    select(VoteRow)
+    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+    .where(
+        VoteRow.task_id == bindparam("task"),
+        VoteRow.live,
+        VoteRow.outcome != "skip",
+        AssignmentRow.source != "adjudicate",
+    )
+    .order_by(VoteRow.id)
+)
+
+
+def contested(session: Session, campaign: CampaignRow, rater: int, now: datetime) -> list[int]:
+    """The numbers of the tasks that ``rater`` may decide, the most contested first.
+
+    It reads every vote of the campaign, so it does not belong into a transaction that writes.
+    """
+    if Settings.from_text(campaign.settings).kind not in KINDS:
+        return []
+    values = {"campaign": campaign.id, "rater": rater, "now": stamp(now)}
+    return list(session.scalars(CONTESTED, values))
+
+
+class Bench(Desk):
+    """What one adjudicator of one campaign has decided and gets next, inside one transaction.
+
+    Args:
+        session: The transaction, one that writes.
+        campaign: The campaign.
+        rater: The adjudicator's number.
+        now: The time, in UTC.
+        draw: Draws the order in which so many responses are shown.
+        queue: What :func:`contested` found a moment ago.
+    """
+
+    decides = True
+
+    def __init__(
+        self,
+        session: Session,
+        campaign: CampaignRow,
+        rater: int,
+        now: datetime,
+        draw: Callable[[int], str] = draw_order,
+        *,
+        queue: Sequence[int] = (),
+    ) -> None:
+        super().__init__(session, campaign, rater, now, draw)
+        self._queue = list(queue)
+
+    def _new(self) -> tuple[Item | None, str]:
+        for number in self._queue[:_QUEUE]:
+            self._queue.remove(number)
+            task = self.session.scalar(_FREE, self.values | {"task": number})
+            if task is not None:
+                return self._hand_out(task, "adjudicate"), ""
+        return None, ""
+
+    def count(self, vote: VoteRow, task: TaskRow, change: int) -> None:
+        """A decision fills no place; who held the task beside it need not decide any more."""
+        if change > 0:
+            others = update(AssignmentRow).where(
+                AssignmentRow.task_id == task.id,
+                AssignmentRow.source == "adjudicate",
+                AssignmentRow.id != vote.assignment_id,
+            )
+            self.session.execute(others.values(open=False))
+
+    def has_place(self, task: TaskRow) -> bool:
+        """Whether nobody else has decided it."""
+        found = select(TaskRow.id).where(TaskRow.id == task.id, ~_DECIDED)
+        return self.session.scalar(found) is not None
+
+    def turn_of(self, item: Item | None, notice: str = "") -> Turn:
+        """With what the raters said, in terms of this screen and without their names."""
+        turn = super().turn_of(item, notice)
+        if item is None:
+            return turn
+        own = self.session.get_one(AssignmentRow, item.assignment)
+        given = self.session.scalars(_GIVEN, {"task": own.task_id})
+        said = tuple(
+            Said(*shown(vote.outcome, json.loads(vote.content), own.order), vote.strength,
+                 vote.reason)
+            for vote in given
+        )  # fmt: skip
+        return Turn(item, turn.progress, notice, said)
+
+    def progress(self) -> Progress:
+        """Decided, and that plus what is left; what is on the screen is not in the queue."""
+        done = self.session.scalar(_DECISIONS, self.values) or 0
+        still = self.session.scalar(_ON_SCREEN, self.values) or 0
+        return Progress(done, done + still + len(self._queue))
