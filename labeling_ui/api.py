@@ -18,20 +18,19 @@ from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.formats import Format, lists_of
+from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.render import render
 from labeling_ui.results import status_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
 from rlhf.records import Text
 
-JSON_LINES = "application/jsonl"
-
 DeskName = Literal["rate", "adjudicate"]
 """Where the caller sits: among the raters, or where what they disagree on is decided."""
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class NewCampaign(_Body):
@@ -80,7 +79,7 @@ class Api:
             ("GET", "/api/campaigns/{name}/export", self.export),
         ]
         for method, path, handler in routes:
-            router.add_api_route(path, handler, methods=[method], response_model=None)
+            router.add_api_route(path, handler, methods=[method], **document(method, path, handler))
         return router
 
     def add_campaign(self, request: Request, body: NewCampaign) -> JSONResponse:

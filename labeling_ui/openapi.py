@@ -44,6 +44,15 @@ _WHY = {
 }
 
 
+_WHO: dict[Role, str] = {
+    "everybody": "For everybody.",
+    "guest": "For everybody who is signed in.",
+    "rater": "For raters, adjudicators and admins.",
+    "adjudicator": "For adjudicators and admins.",
+    "admin": "For admins.",
+}
+
+
 class Doc(NamedTuple):
     """What a path answers to whom; ``errors`` beyond those that follow from the rest."""
 
@@ -94,10 +103,10 @@ def document(method: str, path: str, handler: Callable[..., Any]) -> dict[str, A
     doc = DOCS.get((method, path))
     if doc is None:
         return {"response_model": None}
-    text = inspect.getdoc(handler) or ""
-    who = "anybody" if doc.role == "everybody" else f"a {doc.role} or above"
+    text = _paragraphs(inspect.getdoc(handler) or "")
     responses: dict[int, dict[str, Any]] = {
-        code: {"model": a.Refusal, "description": _WHY[code]} for code in _errors(method, path, doc)
+        code: {"model": a.Refusal, "description": _WHY[code]}
+        for code in _errors(method, doc, handler)
     }
     responses[429]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     if path.endswith("/export"):
@@ -108,20 +117,25 @@ def document(method: str, path: str, handler: Callable[..., Any]) -> dict[str, A
         "status_code": doc.status,
         "responses": responses,
         "tags": [doc.tag],
-        "summary": text.split("\n")[0].rstrip("."),
-        "description": f"{text}\n\nFor {who}.",
+        "summary": text.split("\n\n")[0].rstrip("."),
+        "description": f"{text}\n\n{_WHO[doc.role]}",
         "operation_id": handler.__name__,
         "openapi_extra": {"security": []} if doc.role == "everybody" else None,
     }
 
 
-def _errors(method: str, path: str, doc: Doc) -> list[int]:
+def _paragraphs(text: str) -> str:
+    """Lines that were broken for the source are one line again."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _errors(method: str, doc: Doc, handler: Callable[..., Any]) -> list[int]:
     codes = {*doc.errors, 429, 503}
     if doc.role != "everybody":
         codes |= {401, 403}
     if method != "GET":
         codes |= {403, 411, 413}
-    if method == "POST" or "{" in path or path.endswith("audit"):
+    if inspect.signature(handler).parameters.keys() - {"request"}:
         codes.add(422)
     return sorted(codes)
 
@@ -132,7 +146,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title="rlhf label",
         version=__version__,
         summary="Campaigns, votes and people of a labelling server.",
-        description=_ABOUT,
+        description=_paragraphs(_ABOUT),
         routes=app.routes,
         tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
     )
