@@ -9,12 +9,12 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from sqlalchemy import func, select
+from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from labeling_ui.audit import note, stamp
@@ -32,6 +32,9 @@ SECRET_VARIABLE = "RLHF_LABEL_SECRET"
 _NAME = re.compile(r"\w[\w .@+-]{0,63}")
 _MIN_PASSWORD, _MAX_PASSWORD = 8, 256
 _MIN_SECRET = 16
+_OF_COOKIE = select(UserRow.id, UserRow.name, UserRow.role, UserRow.password_hash).where(
+    UserRow.id == bindparam("user")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,7 @@ class Accounts:
             user, mark = self._signer.loads(cookie or "", max_age=SESSION_SECONDS)
         except (BadSignature, TypeError):  # a session of an earlier version is one number
             return None
-        with self._store.read() as session:
-            row = session.get(UserRow, user)
+        row = self._store.one(_OF_COOKIE, user=user)
         return account_of(row) if row and _mark(row) == mark else None
 
     def count(self) -> int:
@@ -177,12 +179,12 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip()
 
 
-def _mark(row: UserRow) -> str:
+def _mark(row: UserRow | Row[*tuple[Any, ...]]) -> str:
     """Changes with the password, and does not tell it."""
     return hashlib.sha256(row.password_hash.encode()).hexdigest()[:16]
 
 
-def account_of(row: UserRow) -> Account:
+def account_of(row: UserRow | Row[*tuple[Any, ...]]) -> Account:
     """The account in a row."""
     return Account(row.id, row.name, cast("UserRole", row.role))
 

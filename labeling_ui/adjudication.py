@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from labeling_ui.assign import Desk, stamp
+from labeling_ui.assign import Assigned, Desk, Rules, stamp
 from labeling_ui.ballot import Item, Progress, Said, Turn, draw_order, shown
 from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
 from labeling_ui.tasks import Kind, Settings
@@ -82,7 +82,17 @@ CONTESTED: Select[int] = (
 """Tasks with all of their answers that one rater may decide, by the share of the answers that are
 not the most frequent one."""
 
-_FREE = select(TaskRow).where(TaskRow.id == bindparam("task"), ~_DECIDED, ~_HELD, ~_SEEN)
+_UNDECIDED = select(TaskRow.id, TaskRow.record).where(TaskRow.id == bindparam("task"), ~_DECIDED)
+_FREE = _UNDECIDED.where(~_HELD, ~_SEEN)
+_LET_GO = (
+    update(AssignmentRow)
+    .where(
+        AssignmentRow.task_id == bindparam("task"),
+        AssignmentRow.source == "adjudicate",
+        AssignmentRow.id != bindparam("number"),
+    )
+    .values(open=False)
+)
 _DECISIONS = (
     select(func.count())
     .select_from(VoteRow)
@@ -101,7 +111,7 @@ _ON_SCREEN = select(func.count()).where(
     AssignmentRow.source == "adjudicate",
 )
 _GIVEN = (
-    select(VoteRow)
+    select(VoteRow.outcome, VoteRow.content, VoteRow.strength, VoteRow.reason)
     .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
     .where(
         VoteRow.task_id == bindparam("task"),
@@ -128,8 +138,8 @@ class Bench(Desk):
     """What one adjudicator of one campaign has decided and gets next, inside one transaction.
 
     Args:
-        session: The transaction, one that writes.
-        campaign: The campaign.
+        connection: The transaction, one that writes.
+        rules: The campaign.
         rater: The adjudicator's number.
         now: The time, in UTC.
         draw: Draws the order in which so many responses are shown.
@@ -140,56 +150,48 @@ class Bench(Desk):
 
     def __init__(
         self,
-        session: Session,
-        campaign: CampaignRow,
+        connection: Connection,
+        rules: Rules,
         rater: int,
         now: datetime,
         draw: Callable[[int], str] = draw_order,
         *,
         queue: Sequence[int] = (),
     ) -> None:
-        super().__init__(session, campaign, rater, now, draw)
+        super().__init__(connection, rules, rater, now, draw)
         self._queue = list(queue)
 
     def _new(self) -> tuple[Item | None, str]:
         for number in self._queue[:_QUEUE]:
             self._queue.remove(number)
-            task = self.session.scalar(_FREE, self.values | {"task": number})
+            task = self.one(_FREE, task=number)
             if task is not None:
-                return self._hand_out(task, "adjudicate"), ""
+                return self.hand_out(task.id, task.record, "adjudicate"), ""
         return None, ""
 
-    def count(self, vote: VoteRow, task: TaskRow, change: int) -> None:
+    def count(self, assigned: Assigned, outcome: str, change: int) -> None:  # noqa: ARG002
         """A decision fills no place; who held the task beside it need not decide any more."""
         if change > 0:
-            others = update(AssignmentRow).where(
-                AssignmentRow.task_id == task.id,
-                AssignmentRow.source == "adjudicate",
-                AssignmentRow.id != vote.assignment_id,
-            )
-            self.session.execute(others.values(open=False))
+            self.connection.execute(_LET_GO, {"number": assigned.id, "task": assigned.task})
 
-    def has_place(self, task: TaskRow) -> bool:
+    def has_place(self, assigned: Assigned) -> bool:
         """Whether nobody else has decided it."""
-        found = select(TaskRow.id).where(TaskRow.id == task.id, ~_DECIDED)
-        return self.session.scalar(found) is not None
+        return self.one(_UNDECIDED, task=assigned.task) is not None
 
     def turn_of(self, item: Item | None, notice: str = "") -> Turn:
         """With what the raters said, in terms of this screen and without their names."""
         turn = super().turn_of(item, notice)
         if item is None:
             return turn
-        own = self.session.get_one(AssignmentRow, item.assignment)
-        given = self.session.scalars(_GIVEN, {"task": own.task_id})
+        own = self.own(item.assignment)
+        given = self.connection.execute(_GIVEN, {"task": own.task})
         said = tuple(
-            Said(*shown(vote.outcome, json.loads(vote.content), own.order), vote.strength,
-                 vote.reason)
-            for vote in given
-        )  # fmt: skip
+            Said(*shown(outcome, json.loads(content), own.order), strength, reason)
+            for outcome, content, strength, reason in given
+        )
         return Turn(item, turn.progress, notice, said)
 
     def progress(self) -> Progress:
         """Decided, and that plus what is left; what is on the screen is not in the queue."""
-        done = self.session.scalar(_DECISIONS, self.values) or 0
-        still = self.session.scalar(_ON_SCREEN, self.values) or 0
-        return Progress(done, done + still + len(self._queue))
+        done = self.number(_DECISIONS)
+        return Progress(done, done + self.number(_ON_SCREEN) + len(self._queue))

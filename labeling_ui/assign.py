@@ -6,131 +6,73 @@ until it expires.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
-from sqlalchemy import Boolean, Select, bindparam, exists, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Connection, Executable, Row
 
+from labeling_ui import statements as sql
 from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
 from labeling_ui.store import NotFound
-from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 
 NEVER = "9999"
 """When an assignment of a list expires; as text it comes after every time."""
 
-# The statements of every vote are built once: building them costs more than running them.
-_mine, _others = aliased(AssignmentRow), aliased(AssignmentRow)
-_campaign, _rater, _now = bindparam("campaign"), bindparam("rater"), bindparam("now")
-_decides = bindparam("decides", type_=Boolean)
 
-_HELD_BY_OTHERS = (
-    select(func.count())
-    .where(
-        _others.task_id == TaskRow.id,
-        _others.rater_id != _rater,
-        _others.open,
-        _others.expires_at > _now,
-    )
-    .scalar_subquery()
-)
-_HAS_PLACE = TaskRow.num_votes + _HELD_BY_OTHERS < bindparam("overlap")
+@dataclass(slots=True)
+class Rules:
+    """A campaign as a desk needs it."""
 
-# The oldest item that the rater has open, unless it expired and its place is taken.
-OPEN = (
-    select(AssignmentRow)
-    .join(TaskRow, TaskRow.id == AssignmentRow.task_id)
-    .where(
-        AssignmentRow.rater_id == _rater,
-        AssignmentRow.campaign_id == _campaign,
-        AssignmentRow.open,
-        (AssignmentRow.source == "adjudicate") == _decides,
-        or_(AssignmentRow.expires_at > _now, TaskRow.use != "work", _decides, _HAS_PLACE),
-    )
-    .order_by(AssignmentRow.id)
-    .limit(1)
-)
+    id: int
+    name: str
+    settings: Settings
+    num_tasks: int
+    num_complete: int
+    guideline: int
+    """The version of the guidelines in force; 0 where there are none."""
 
-_UNSEEN = (
-    select(TaskRow)
-    .where(
-        TaskRow.campaign_id == _campaign,
-        ~TaskRow.complete,
-        ~exists().where(_mine.task_id == TaskRow.id, _mine.rater_id == _rater),
-    )
-    .limit(1)
-)
-_WORK = _UNSEEN.where(TaskRow.use == "work", _HAS_PLACE)
+    @classmethod
+    def of(cls, connection: Connection, name: str) -> Self:
+        """Those of the campaign called ``name``, or :class:`NotFound`."""
+        row = connection.execute(sql.CAMPAIGN, {"name": name}).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no campaign {name!r}")
+        number, name, settings, *counts = row
+        return cls(number, name, Settings.from_text(settings), *counts)
 
-# The first task with a place that the rater never had, by the source that chooses it.
-UNSEEN: dict[str, Select[TaskRow]] = {
-    "order": _WORK.order_by(TaskRow.id),
-    "active": _WORK.order_by(TaskRow.rank, TaskRow.id),
-    "random": _WORK.order_by(TaskRow.shuffle, TaskRow.id),
-    "qualify": _UNSEEN.where(TaskRow.use == "qualify").order_by(TaskRow.shuffle, TaskRow.id),
-    "check": _UNSEEN.where(TaskRow.use == "check").order_by(TaskRow.shuffle, TaskRow.id),
-}
 
-_IS_WORK = TaskRow.use == "work"
-PROGRESS = (
-    select(
-        func.count().filter(_IS_WORK),
-        func.count().filter(_IS_WORK, ~TaskRow.complete),
-        func.count().filter(~_IS_WORK),
-    )
-    .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
-    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
-    .where(
-        VoteRow.rater_id == _rater,
-        VoteRow.campaign_id == _campaign,
-        VoteRow.live,
-        AssignmentRow.source != "adjudicate",
-    )
-)
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """An assignment, with its task as it was read."""
 
-_CHECKED = (
-    select(VoteRow.outcome, TaskRow.record, VoteRow.id)
-    .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
-    .where(VoteRow.rater_id == _rater, VoteRow.campaign_id == _campaign, VoteRow.live, ~_IS_WORK)
-    .order_by(VoteRow.id)
-)
-_SINCE = (
-    select(func.count())
-    .select_from(VoteRow)
-    .where(
-        VoteRow.rater_id == _rater,
-        VoteRow.campaign_id == _campaign,
-        VoteRow.live,
-        VoteRow.id > bindparam("last"),
-    )
-)
-_SKIPPED = (
-    select(VoteRow)
-    .join(TaskRow, TaskRow.id == VoteRow.task_id)
-    .where(
-        VoteRow.rater_id == _rater,
-        VoteRow.campaign_id == _campaign,
-        VoteRow.live,
-        VoteRow.outcome == "skip",
-        _IS_WORK,
-        _HAS_PLACE,
-    )
-    .order_by(VoteRow.id)
-    .limit(1)
-)
-_LIST = select(func.count()).where(
-    AssignmentRow.rater_id == _rater, AssignmentRow.campaign_id == _campaign
-)
-_CHECKS = select(func.count()).where(TaskRow.campaign_id == _campaign, TaskRow.use == "check")
+    id: int
+    campaign: int
+    task: int
+    rater: int
+    order: str
+    source: str
+    shown_at: str
+    expires_at: str
+    open: bool
+    use: str
+    record: str
+    num_votes: int
+    complete: bool
+
+    @property
+    def item(self) -> Item:
+        """What the rater sees of it."""
+        return item_of(self.id, self.order, Task.from_text(self.record))
 
 
 class Desk:
     """What one rater of one campaign has done and gets next, inside one transaction.
 
     Args:
-        session: The transaction, one that writes.
-        campaign: The campaign.
+        connection: The transaction, one that writes.
+        rules: The campaign.
         rater: The rater's number.
         now: The time, in UTC.
         draw: Draws the order in which so many responses are shown.
@@ -141,34 +83,37 @@ class Desk:
 
     def __init__(
         self,
-        session: Session,
-        campaign: CampaignRow,
+        connection: Connection,
+        rules: Rules,
         rater: int,
         now: datetime,
         draw: Callable[[int], str] = draw_order,
     ) -> None:
-        self.session = session
-        self._campaign, self._now, self._draw = campaign, now, draw
-        self._rater = rater
-        self.settings = Settings.from_text(campaign.settings)
+        self.connection, self.rules, self.rater = connection, rules, rater
+        self.now, self._draw = stamp(now), draw
+        self._lease = stamp(now + timedelta(minutes=rules.settings.lease_minutes))
         self.values: dict[str, Any] = {
-            "campaign": campaign.id,
+            "campaign": rules.id,
             "rater": rater,
-            "now": stamp(now),
-            "overlap": campaign.overlap,
+            "now": self.now,
+            "overlap": rules.settings.overlap,
             "decides": self.decides,
         }
 
+    def one(self, statement: Executable, **values: Any) -> Row[*tuple[Any, ...]] | None:  # noqa: ANN401
+        """The row that ``statement`` finds, given what it asks beside what the desk knows."""
+        return self.connection.execute(statement, self.values | values).one_or_none()
+
+    def number(self, statement: Executable, **values: Any) -> int:  # noqa: ANN401
+        """A count."""
+        return self.connection.execute(statement, self.values | values).scalar_one()
+
     def turn(self) -> Turn:
         """What the rater has open already, else a new task with an order drawn for it."""
-        held = self.session.scalar(OPEN, self.values)
-        notice = ""
+        held = self.one(sql.OPEN)
         if held is not None:
-            self.keep(held)
-            item = self.show(held)
-        else:
-            item, notice = self._new()
-        return self.turn_of(item, notice)
+            return self.turn_of(self.show(Assigned(*held)))
+        return self.turn_of(*self._new())
 
     def turn_of(self, item: Item | None, notice: str = "") -> Turn:
         """The item with how far the rater is."""
@@ -176,136 +121,168 @@ class Desk:
 
     def _new(self) -> tuple[Item | None, str]:
         """A task that the rater never had, or why there is none."""
-        settings = self.settings
+        settings = self.rules.settings
         if settings.quota is not None and self._counts()[0] >= settings.quota:
             return None, "you have reached the most answers that one rater may give here"
         if settings.pass_mark is not None or settings.check_every is not None:
             item, notice = self._checked(settings)
             if item or notice:
                 return item, notice
-        return self._work(), ""
+        return self._work(settings), ""
 
     def _checked(self, settings: Settings) -> tuple[Item | None, str]:
         """A task that checks the rater, where one is due, or what those before have shown."""
         answers = [
             (outcome, Task.from_text(record), vote)
-            for outcome, record, vote in self.session.execute(_CHECKED, self.values)
+            for outcome, record, vote in self.connection.execute(sql.CHECKED, self.values)
         ]
         if settings.max_failed_checks is not None:
             failed = sum(t.use == "attention" and o != t.expected for o, t, _ in answers)
             if failed > settings.max_failed_checks:
                 return None, "too many attention items were failed; ask an admin"
         if settings.pass_mark is not None:
-            task = self._unseen("qualify")
-            if task is not None:
-                return self._hand_out(task, "qualify"), ""
+            item = self._unseen("qualify")
+            if item is not None:
+                return item, ""
             passed = [o == t.expected for o, t, _ in answers if t.use == "qualify"]
             if passed and sum(passed) / len(passed) < settings.pass_mark:
                 return None, "the qualification was not passed; ask an admin"
         last = max((vote for _, t, vote in answers if t.use != "qualify"), default=0)
-        if settings.check_every is not None and self._since(last) >= settings.check_every:
-            task = self._unseen("check")
-            if task is not None:
-                return self._hand_out(task, "check"), ""
-        return None, ""
+        if settings.check_every is None or self.number(sql.SINCE, last=last) < settings.check_every:
+            return None, ""
+        return self._unseen("check"), ""
 
-    def _work(self) -> Item | None:
-        settings = self.settings
+    def _work(self, settings: Settings) -> Item | None:
         if settings.source == "pool":
             source = "order"
             if settings.random_share < 1:
                 source = "random" if chance() < settings.random_share else "active"
-            task = self._unseen(source)
-            if task is not None:
-                return self._hand_out(task, source)
-        if settings.skip == "later":
-            return self._skipped()
-        return None
+            item = self._unseen(source)
+            if item is not None:
+                return item
+        return self._skipped() if settings.skip == "later" else None
 
     def _skipped(self) -> Item | None:
         """What the rater skipped first, once more."""
-        vote = self.session.scalar(_SKIPPED, self.values)
+        vote = self.one(sql.SKIPPED)
         if vote is None:
             return None
-        withdraw(self.session, vote, self._now)
-        return self.reopen(vote)
+        assigned = self.own(vote.assignment_id)
+        self.withdraw(vote.id, assigned)
+        return self.reopen(assigned)
 
-    def reopen(self, vote: VoteRow) -> Item:
-        """Show the task of a withdrawn vote again, in the order in which it stood."""
-        assignment = self.session.get_one(AssignmentRow, vote.assignment_id)
-        assignment.open = True
-        self.keep(assignment)
-        self.session.flush()
-        return self.show(assignment)
+    def _unseen(self, source: str) -> Item | None:
+        found = self.one(sql.UNSEEN[source])
+        return None if found is None else self.hand_out(found.id, found.record, source)
 
-    def _since(self, vote: int) -> int:
-        return self.session.scalar(_SINCE, self.values | {"last": vote}) or 0
+    def hand_out(self, task: int, record: str, source: str) -> Item:
+        """Give the task of that number to the rater."""
+        asked = Task.from_text(record)
+        order = self._draw(len(asked.responses))
+        values = {
+            "campaign_id": self.rules.id,
+            "task_id": task,
+            "rater_id": self.rater,
+            "shown_order": order,
+            "source": source,
+            "shown_at": self.now,
+            "expires_at": self._lease,
+            "open": True,
+        }
+        number = self.connection.execute(sql.HAND_OUT, values).scalar_one()
+        return item_of(number, order, asked)
 
-    def _unseen(self, source: str) -> TaskRow | None:
-        return self.session.scalar(UNSEEN[source], self.values)
-
-    def _hand_out(self, row: TaskRow, source: str) -> Item:
-        task = Task.from_text(row.record)
-        assignment = AssignmentRow(
-            campaign_id=self._campaign.id,
-            task_id=row.id,
-            rater_id=self._rater,
-            order=self._draw(len(task.responses)),
-            source=source,
-            shown_at=stamp(self._now),
-            open=True,
-        )
-        self.keep(assignment)
-        self.session.add(assignment)
-        self.session.flush()
-        return item_of(assignment, task)
-
-    def own(self, number: int) -> AssignmentRow:
+    def own(self, number: int) -> Assigned:
         """An assignment of this rater at this desk.
 
         Raises:
             NotFound: if it is none.
         """
-        found = self.session.get(AssignmentRow, number)
+        row = self.one(sql.BY_NUMBER, number=number)
+        found = None if row is None else Assigned(*row)
         if (
             found is None
-            or (found.rater_id, found.campaign_id) != (self._rater, self._campaign.id)
+            or (found.rater, found.campaign) != (self.rater, self.rules.id)
             or (found.source == "adjudicate") != self.decides
         ):
             raise NotFound(
-                f"assignment {number} is not yours in campaign {self._campaign.name!r}; ask for "
-                "the next one"
+                f"assignment {number} is not yours in campaign {self.rules.name!r}; ask for the "
+                "next one"
             )
         return found
 
-    def count(self, vote: VoteRow, task: TaskRow, change: int) -> None:
-        """Keep the counters of task and campaign; a skip fills no place unless it is dropped."""
-        if task.use != "work" or (vote.outcome == "skip" and self.settings.skip != "drop"):
-            return
-        before = task.complete
-        task.num_votes += change
-        task.complete = task.num_votes >= self._campaign.overlap
-        self._campaign.num_complete += task.complete - before
+    def show(self, assigned: Assigned) -> Item:
+        """The assignment as it stands on the screen; its place is kept from now on."""
+        if assigned.source != "list" or not assigned.shown_at:
+            self._touch(assigned, is_open=True)
+        return assigned.item
 
-    def keep(self, assignment: AssignmentRow) -> None:
-        """Keep a place for the assignment from now on."""
-        if assignment.source != "list":
-            lease = timedelta(minutes=self.settings.lease_minutes)
-            assignment.expires_at = stamp(self._now + lease)
+    def reopen(self, assigned: Assigned) -> Item:
+        """Show what was answered again, in the order in which it stood."""
+        self._touch(assigned, is_open=True)
+        return assigned.item
 
-    def has_place(self, task: TaskRow) -> bool:
+    def beat(self, assigned: Assigned) -> None:
+        """What is still on the screen keeps its place."""
+        if assigned.open:
+            self._touch(assigned, is_open=True)
+
+    def close(self, assigned: Assigned) -> None:
+        """It was answered."""
+        self._touch(assigned, is_open=False)
+
+    def _touch(self, assigned: Assigned, *, is_open: bool) -> None:
+        kept = is_open and assigned.source != "list"
+        values = {
+            "number": assigned.id,
+            "is_open": is_open,
+            "shown": assigned.shown_at or self.now,
+            "expires": self._lease if kept else assigned.expires_at,
+        }
+        self.connection.execute(sql.TOUCH, values)
+
+    def has_place(self, assigned: Assigned) -> bool:
         """Whether a vote of this rater would still be one of those that were asked for."""
-        found = select(TaskRow.id).where(TaskRow.id == task.id, _HAS_PLACE)
-        return self.session.scalar(found, self.values) is not None
+        return self.one(sql.PLACE_LEFT, task=assigned.task) is not None
 
-    def show(self, assignment: AssignmentRow) -> Item:
-        """The assignment as it stands on the screen."""
-        assignment.shown_at = assignment.shown_at or stamp(self._now)
-        row = self.session.get_one(TaskRow, assignment.task_id)
-        return item_of(assignment, Task.from_text(row.record))
+    def count(self, assigned: Assigned, outcome: str, change: int) -> None:
+        """Keep the counters of task and campaign; a skip fills no place unless it is dropped."""
+        rules = self.rules
+        if assigned.use != "work" or (outcome == "skip" and rules.settings.skip != "drop"):
+            return
+        votes = assigned.num_votes + change
+        complete = votes >= rules.settings.overlap
+        values = {"task": assigned.task, "votes": votes, "is_complete": complete}
+        self.connection.execute(sql.FILL, values)
+        if complete != assigned.complete:
+            rules.num_complete += complete - assigned.complete
+            changed = {"number": rules.id, "complete": rules.num_complete}
+            self.connection.execute(sql.COMPLETE, changed)
+
+    def withdraw(self, vote: int, assigned: Assigned) -> None:
+        """Retire the vote of that number by a row that supersedes it."""
+        self.connection.execute(sql.RETIRE, {"vote": vote})
+        undone = {
+            "outcome": "undone",
+            "key": f"undo {vote}",
+            "supersedes": vote,
+            "live": False,
+        }
+        self.add_vote(assigned, undone)
+
+    def add_vote(self, assigned: Assigned, values: dict[str, Any]) -> int:
+        """Add a row to the votes; its number."""
+        about = {
+            "assignment_id": assigned.id,
+            "campaign_id": assigned.campaign,
+            "task_id": assigned.task,
+            "rater_id": assigned.rater,
+            "answered_at": self.now,
+        }
+        return self.connection.execute(sql.ADD_VOTE, about | values).scalar_one()
 
     def _counts(self) -> tuple[int, int, int]:
-        work, still_open, checks = self.session.execute(PROGRESS, self.values).one()
+        work, still_open, checks = self.connection.execute(sql.PROGRESS, self.values).one()
         return work, still_open, checks
 
     def progress(self) -> Progress:
@@ -313,42 +290,22 @@ class Desk:
 
         The checks that will come are counted from the start, so that none gives itself away.
         """
-        settings = self.settings
+        settings = self.rules.settings
         work, still_open, checks = self._counts()
         if settings.source == "list":
-            return Progress(work + checks, self.session.scalar(_LIST, self.values) or 0)
-        total = work + self._campaign.num_tasks - self._campaign.num_complete - still_open
+            return Progress(work + checks, self.number(sql.ON_LIST))
+        total = work + self.rules.num_tasks - self.rules.num_complete - still_open
         if settings.quota is not None:
             total = min(total, max(settings.quota, work))
         if settings.check_every is not None:
-            known = self.session.scalar(_CHECKS, self.values) or 0
-            total += min(known, total // settings.check_every)
+            total += min(self.number(sql.CHECKS), total // settings.check_every)
         return Progress(work + checks, max(total, work + checks))
 
 
-def withdraw(session: Session, vote: VoteRow, now: datetime) -> None:
-    """Retire a vote by a row that supersedes it."""
-    vote.live = False
-    session.flush()  # before the row that refers to it
-    session.add(
-        VoteRow(
-            assignment_id=vote.assignment_id,
-            campaign_id=vote.campaign_id,
-            task_id=vote.task_id,
-            rater_id=vote.rater_id,
-            outcome="undone",
-            answered_at=stamp(now),
-            key=f"undo {vote.id}",
-            supersedes=vote.id,
-            live=False,
-        )
-    )
-
-
-def item_of(assignment: AssignmentRow, task: Task) -> Item:
-    """What the rater sees: the responses in the order that was drawn."""
-    shown = tuple(task.responses[int(place)].text for place in assignment.order)
-    return Item(assignment.id, task.prompt.messages, shown)
+def item_of(number: int, order: str, task: Task) -> Item:
+    """What the rater sees of an assignment: the responses in the order that was drawn."""
+    shown = tuple(task.responses[int(place)].text for place in order)
+    return Item(number, task.prompt.messages, shown)
 
 
 def stamp(moment: datetime) -> str:

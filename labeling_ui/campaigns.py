@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Boolean, and_, bindparam, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import insert, select
 
+from labeling_ui import statements as sql
 from labeling_ui.adjudication import Bench, contested
-from labeling_ui.assign import Desk, stamp, withdraw
+from labeling_ui.assign import Assigned, Desk, Rules, stamp
 from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, shown
 from labeling_ui.intake import (
     NAMED,
@@ -26,32 +26,10 @@ from labeling_ui.intake import (
     make,
 )
 from labeling_ui.store import Conflict, Store
-from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
+from labeling_ui.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 
-# Built once, like the statements of assign.py.
-EARLIER = (
-    select(VoteRow)
-    .where(
-        or_(
-            and_(VoteRow.rater_id == bindparam("rater"), VoteRow.key == bindparam("key")),
-            VoteRow.assignment_id == bindparam("assignment"),
-        )
-    )
-    .order_by(VoteRow.id)
-)
-LATEST = (
-    select(VoteRow)
-    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
-    .where(
-        VoteRow.rater_id == bindparam("rater"),
-        VoteRow.campaign_id == bindparam("campaign"),
-        VoteRow.live,
-        (AssignmentRow.source == "adjudicate") == bindparam("decides", type_=Boolean),
-    )
-    .order_by(VoteRow.id.desc())
-)
 FLAGS = ("broken", "unsafe", "private", "other")
 
 
@@ -154,15 +132,13 @@ class Campaigns:
     def beat(self, name: str, rater: int, number: int, *, decides: bool = False) -> None:
         """Keep the place of an assignment that is still on the screen."""
         with self._at_desk(name, rater, decides) as desk:
-            assignment = desk.own(number)
-            if assignment.open:
-                desk.keep(assignment)
+            desk.beat(desk.own(number))
 
     def progress(self, name: str, rater: int) -> Progress:
         """How far ``rater`` is."""
         with self._store.read() as session:
-            campaign = find_campaign(session, name)
-            return Desk(session, campaign, rater, self._clock(), self._draw).progress()
+            rules = Rules.of(session.connection(), name)
+            return Desk(session.connection(), rules, rater, self._clock(), self._draw).progress()
 
     def submit(
         self, name: str, rater: int, answer: Answer, *, decides: bool = False
@@ -178,45 +154,39 @@ class Campaigns:
             number = self._record(desk, desk.own(answer.assignment), answer)
             return number, desk.turn()
 
-    def _record(self, desk: Desk, assignment: AssignmentRow, answer: Answer) -> int:
-        session = desk.session
-        answer.check(desk.settings, len(assignment.order))
-        outcome, content = meaning(answer, assignment.order)
-        values = {"rater": assignment.rater_id, "assignment": assignment.id, "key": answer.key}
-        earlier = session.scalars(EARLIER, values).all()
+    def _record(self, desk: Desk, assigned: Assigned, answer: Answer) -> int:
+        answer.check(desk.rules.settings, len(assigned.order))
+        outcome, content = meaning(answer, assigned.order)
+        values = {"rater": assigned.rater, "assignment": assigned.id, "key": answer.key}
+        earlier = desk.connection.execute(sql.EARLIER, values).all()
         for vote in earlier:
             if vote.key == answer.key:
-                if (vote.assignment_id, vote.outcome) != (assignment.id, outcome):
+                if (vote.assignment_id, vote.outcome) != (assigned.id, outcome):
                     raise Conflict("this key was used for another vote; make a new key for each")
                 return vote.id
         if any(vote.live or vote.surplus for vote in earlier):
             raise Conflict("this task is answered already; undo that answer to change it")
-        now = stamp(self._clock())
-        task = session.get_one(TaskRow, assignment.task_id)
-        late = assignment.expires_at <= now and task.use == "work" and not desk.has_place(task)
-        vote = VoteRow(
-            assignment_id=assignment.id,
-            campaign_id=assignment.campaign_id,
-            task_id=task.id,
-            rater_id=assignment.rater_id,
-            outcome=outcome,
-            content=json.dumps(content, ensure_ascii=False),
-            strength=answer.strength,
-            reason=answer.reason,
-            shown_at=stamp(answer.shown_at) if answer.shown_at else assignment.shown_at,
-            answered_at=now,
-            key=answer.key,
-            guideline=guidelines_of(session, assignment.campaign_id)[0],
-            supersedes=earlier[-1].id if earlier else None,
-            surplus=late,
-            live=not late,
+        expired = assigned.expires_at <= desk.now and assigned.use == "work"
+        late = expired and not desk.has_place(assigned)
+        number = desk.add_vote(
+            assigned,
+            {
+                "outcome": outcome,
+                "content": json.dumps(content, ensure_ascii=False),
+                "strength": answer.strength,
+                "reason": answer.reason,
+                "shown_at": stamp(answer.shown_at) if answer.shown_at else assigned.shown_at,
+                "key": answer.key,
+                "guideline": desk.rules.guideline,
+                "supersedes": earlier[-1].id if earlier else None,
+                "surplus": late,
+                "live": not late,
+            },
         )
-        session.add(vote)
-        assignment.open = False
+        desk.close(assigned)
         if not late:
-            desk.count(vote, task, +1)
-        session.flush()
-        return vote.id
+            desk.count(assigned, outcome, +1)
+        return number
 
     def undo(
         self, name: str, rater: int, vote: int | None = None, *, decides: bool = False
@@ -227,14 +197,14 @@ class Campaigns:
             Conflict: if there is no such answer to withdraw.
         """
         with self._at_desk(name, rater, decides) as desk:
-            mine = LATEST if vote is None else LATEST.where(VoteRow.id == vote)
-            row = desk.session.scalar(mine.limit(1), desk.values)
+            mine = sql.LATEST if vote is None else sql.LATEST.where(VoteRow.id == vote)
+            row = desk.one(mine.limit(1))
             if row is None:
                 raise Conflict("there is nothing to undo")
-            task = desk.session.get_one(TaskRow, row.task_id)
-            withdraw(desk.session, row, self._clock())
-            desk.count(row, task, -1)
-            return desk.turn_of(desk.reopen(row))
+            assigned = desk.own(row.assignment_id)
+            desk.withdraw(row.id, assigned)
+            desk.count(assigned, row.outcome, -1)
+            return desk.turn_of(desk.reopen(assigned))
 
     def history(
         self, name: str, rater: int, *, decides: bool = False, limit: int = 50
@@ -243,8 +213,16 @@ class Campaigns:
         with self._store.read() as session:
             number = find_campaign(session, name).id
             values = {"campaign": number, "rater": rater, "decides": decides}
-            votes = session.scalars(LATEST.limit(limit), values).all()
-            return [_past(session, vote) for vote in votes]
+            votes = session.connection().execute(sql.LATEST.limit(limit), values).all()
+            return [
+                Past(
+                    row.id,
+                    shown(row.outcome, {}, row.shown_order)[0],
+                    row.answered_at,
+                    Task.from_text(row.record).prompt.messages[-1].content[:200],
+                )
+                for row in votes
+            ]
 
     def flag(self, name: str, rater: int, flag: Flag, *, decides: bool = False) -> None:
         """Point out that something is wrong with the task of an assignment.
@@ -256,21 +234,18 @@ class Campaigns:
             raise DataError(f"flag {flag.kind!r} is unknown; use one of {', '.join(FLAGS)}")
         with self._at_desk(name, rater, decides) as desk:
             own = desk.own(flag.assignment)
-            same = (
-                FlagRow.task_id == own.task_id,
-                FlagRow.user_id == rater,
-                FlagRow.kind == flag.kind,
-            )
-            if desk.session.scalar(select(FlagRow.id).where(*same)) is None:
-                row = FlagRow(
-                    campaign_id=own.campaign_id,
-                    task_id=own.task_id,
-                    user_id=rater,
-                    kind=flag.kind,
-                    note=flag.note,
-                    at=stamp(self._clock()),
-                )
-                desk.session.add(row)
+            values = {
+                "campaign_id": own.campaign,
+                "task_id": own.task,
+                "user_id": rater,
+                "kind": flag.kind,
+                "note": flag.note,
+                "at": desk.now,
+            }
+            same = (FlagRow.task_id == own.task, FlagRow.user_id == rater)
+            known = select(FlagRow.id).where(*same, FlagRow.kind == flag.kind)
+            if desk.one(known) is None:
+                desk.connection.execute(insert(FlagRow), values)
 
     @contextmanager
     def _at_desk(self, name: str, rater: int, decides: bool) -> Generator[Desk]:
@@ -281,15 +256,9 @@ class Campaigns:
             with self._store.read() as session:
                 queue = contested(session, find_campaign(session, name), rater, now)
         with self._store.write() as session:
-            campaign = find_campaign(session, name)
+            connection = session.connection()
+            rules = Rules.of(connection, name)
             if decides:
-                yield Bench(session, campaign, rater, now, self._draw, queue=queue)
+                yield Bench(connection, rules, rater, now, self._draw, queue=queue)
             else:
-                yield Desk(session, campaign, rater, now, self._draw)
-
-
-def _past(session: Session, vote: VoteRow) -> Past:
-    order = session.get_one(AssignmentRow, vote.assignment_id).order
-    task = Task.from_text(session.get_one(TaskRow, vote.task_id).record)
-    choice, _ = shown(vote.outcome, {}, order)
-    return Past(vote.id, choice, vote.answered_at, task.prompt.messages[-1].content[:200])
+                yield Desk(connection, rules, rater, now, self._draw)

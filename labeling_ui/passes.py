@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from labeling_ui.accounts import (
@@ -30,6 +30,11 @@ PREFIX = "rlhf_"
 MAX_USES = 1000
 MAX_DAYS = 90
 
+_OF_TOKEN = (
+    select(UserRow.id, UserRow.name, UserRow.role)
+    .join(TokenRow, TokenRow.user_id == UserRow.id)
+    .where(TokenRow.hash == bindparam("hash"), TokenRow.revoked_at.is_(None))
+)
 _STALE = "this invitation is not valid any more; ask for another"
 
 
@@ -90,13 +95,7 @@ class Passes:
 
     def of_token(self, token: str) -> Account | None:
         """Whose token it is; None if nobody's, or if it was revoked."""
-        wanted = (
-            select(UserRow)
-            .join(TokenRow, TokenRow.user_id == UserRow.id)
-            .where(TokenRow.hash == _hash(token), TokenRow.revoked_at.is_(None))
-        )
-        with self._store.read() as session:
-            row = session.scalar(wanted)
+        row = self._store.one(_OF_TOKEN, hash=_hash(token))
         return account_of(row) if row else None
 
     def tokens(self, user: int) -> list[Token]:

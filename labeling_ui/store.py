@@ -11,7 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Executable,
+    Row,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
 from sqlalchemy.orm import Session
@@ -130,11 +141,21 @@ class Store:
         with self._session(self._engine) as session, session.begin():
             yield session
 
+    def one(self, statement: Executable, **values: Any) -> Row[*tuple[Any, ...]] | None:  # noqa: ANN401
+        """The row that a statement finds; cheaper than a transaction for more of them."""
+        with self._explained(), self._engine.connect() as connection:
+            return connection.execute(statement, values).one_or_none()
+
     @contextmanager
     def _session(self, engine: Engine) -> Generator[Session]:
+        with self._explained(), Session(engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """What goes wrong with the database as a :class:`StoreError`."""
         try:
-            with Session(engine, expire_on_commit=False) as session:
-                yield session
+            yield
         except IntegrityError:
             raise
         except (DatabaseError, sqlite3.DatabaseError) as error:

@@ -65,11 +65,13 @@ class Link:
         if not first:
             raise ConnectionResetError("the server hung up")
         status = int(first.split()[1])
-        length = 0
+        told: dict[str, str] = {}
         while line := (await reader.readline()).strip():
             name, _, value = line.decode().partition(":")
-            if name.lower() == "content-length":
-                length = int(value)
+            told[name.lower()] = value.strip()
+        if told.get("transfer-encoding") == "chunked":
+            return status, await _completed(reader)
+        length = int(told.get("content-length", 0))
         return status, json.loads(await reader.readexactly(length) or b"null")
 
     async def insist(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -92,6 +94,18 @@ class Link:
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
+
+
+async def _completed(reader: asyncio.StreamReader) -> Any:
+    """What Gradio's stream of events says in the end; the stream is read up."""
+    text = b""
+    while size := int(await reader.readline(), 16):
+        text += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    events = [json.loads(line[5:]) for line in text.splitlines() if line.startswith(b"data:")]
+    [output] = [event["output"] for event in events if event["msg"] == "process_completed"]
+    return output["data"][0]
 
 
 @dataclass
@@ -152,7 +166,7 @@ class Load:
     async def _work(self, rater: str, outcome: Outcome) -> None:
         link = Link(self.url, self.headers(rater), self.drops)
         path = f"/api/campaigns/{quote(self.campaign)}"
-        status, turn = await link.insist("GET", f"{path}/next")
+        status, turn = await self.first(link, path)
         assert status == 200, turn
         number = 0
         while turn["item"] is not None and number != self.most:
@@ -162,11 +176,35 @@ class Load:
             key = f"{item['assignment']}-{random.getrandbits(64):x}"
             body = {"assignment": item["assignment"], "choice": choice, "key": key}
             started = time.perf_counter()
-            status, turn = await link.insist("POST", f"{path}/votes", body)
+            status, turn = await self.vote(link, path, body)
             assert status == 200, turn
             outcome.seconds.append(time.perf_counter() - started)
             outcome.acknowledged.append((rater, turn["saved"], choice))
         link.close()
+
+    async def first(self, link: Link, path: str) -> tuple[int, Any]:
+        """The item to begin with."""
+        return await link.insist("GET", f"{path}/next")
+
+    async def vote(self, link: Link, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        """Send an answer; what is next."""
+        return await link.insist("POST", f"{path}/votes", body)
+
+
+class GradioLoad(Load):
+    """The same over the protocol of Gradio's components, at the first event of a page."""
+
+    async def first(self, link: Link, path: str) -> tuple[int, Any]:
+        """An answer, for there is nothing else to ask."""
+        return await self.vote(link, path, {"choice": "first"})
+
+    async def vote(self, link: Link, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:  # noqa: ARG002
+        """Join the queue, and read the events until what came of it."""
+        session = f"{random.getrandbits(64):x}"
+        asked = {"data": [body["choice"]], "fn_index": 0, "session_hash": session}
+        status, _ = await link.insist("POST", "/gradio_api/queue/join", asked)
+        assert status == 200
+        return await link.insist("GET", f"/gradio_api/queue/data?session_hash={session}")
 
 
 @dataclass

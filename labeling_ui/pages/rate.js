@@ -206,7 +206,7 @@ function paintRules() {
 
 // What raters said, in places of this screen; folded, so that it can be judged without.
 function paintSaid(said) {
-  const place = find(".rl-said");
+  const place = find(".rl-heard");
   place.hidden = !said.length;
   place.open = false;
   place.querySelector("ul").replaceChildren(...said.map((one) => {

@@ -95,7 +95,7 @@ class Layout:
   <div class="rl-work" hidden>
     <section class="rl-talk" {_label("conversation")}></section>
     <section class="rl-pair" {_label("responses")}></section>
-    <details class="rl-said" hidden><summary data-t="raters_said">{say("raters_said")}</summary>
+    <details class="rl-heard" hidden><summary data-t="raters_said">{say("raters_said")}</summary>
       <ul class="rl-past"></ul></details>
     <section class="rl-answers" {_label("your_answer")}>
       <div class="rl-extra">

@@ -36,7 +36,7 @@ from labeling_ui.tasks import Settings, Task
 from rlhf.data.files import rows
 from rlhf.data.votes import Judged, votes
 from rlhf.records import Comparison, Prompt, Response, to_json
-from tests.load import Choose, Item, Load, Outcome, Served
+from tests.load import Choose, GradioLoad, Item, Load, Outcome, Served
 
 T = TypeVar("T")
 
@@ -235,9 +235,10 @@ def timed(
         with Served(str(database), ENVIRONMENT) as server:
             headers[count] = Room.opened(server).raters(names)
     for _ in range(rounds):
-        with Served(str(work / "bare.db"), {}, (str(_BARE),)) as bare:
-            nobody = Load(lambda url=bare: url.url, "x", lambda _: {}, _any, 0.0, (1, 3), most)
-            seen["bare"].append(nobody.run(names, raters).percentile(0.95))
+        for kind, of_kind in (("json", Load), ("gradio", GradioLoad)):
+            with Served(str(work / "bare.db"), {}, (str(_BARE), kind)) as bare:
+                nobody = of_kind(lambda at=bare: at.url, "x", lambda _: {}, _any, 0.0, (1, 3), most)
+                seen[f"bare {kind}"].append(nobody.run(names, raters).percentile(0.95))
         for count in tasks:
             with Served(str(work / f"speed-{count}.db"), ENVIRONMENT) as server:
                 own = headers[count].__getitem__

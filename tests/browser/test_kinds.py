@@ -165,7 +165,7 @@ def test_what_raters_disagree_on_is_decided_by_keyboard(url, begin, enter):
     desk.select_option(".rl-pick", "contest · to decide")
     expect(desk.locator("[data-campaign]")).to_have_text("contest · to decide")
     desk.wait_for_selector("[data-state=ready]")
-    said = desk.locator(".rl-said")
+    said = desk.locator(".rl-heard")
     expect(said.locator("li").nth(1)).to_be_hidden()
     said.locator("summary").press("Enter")
     expect(said.locator("li").nth(1)).to_have_text("Tiethe same\nto me")
@@ -174,7 +174,7 @@ def test_what_raters_disagree_on_is_decided_by_keyboard(url, begin, enter):
     assert [one["margin"] for one in export(url, "contest")["preferences"]] == [1]
     desk.keyboard.press("h")
     desk.locator(".rl-history li").get_by_role("button").click()
-    expect(desk.locator(".rl-said")).to_be_visible()
+    expect(desk.locator(".rl-heard")).to_be_visible()
     assert [one["margin"] for one in export(url, "contest")["preferences"]] == [0.5]
 
 

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from sqlalchemy import select, text
 from sqlalchemy.dialects import sqlite
 
-from labeling_ui.assign import OPEN, PROGRESS, UNSEEN
 from labeling_ui.ballot import Answer, draw_order, meaning
-from labeling_ui.campaigns import EARLIER, LATEST, Campaigns
+from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.intake import Added
 from labeling_ui.results import status_of
+from labeling_ui.statements import EARLIER, LATEST, OPEN, PROGRESS, UNSEEN
 from labeling_ui.store import Conflict, NotFound, Store
 from labeling_ui.tables import UserRow, VoteRow
 from labeling_ui.tasks import Settings, Task
