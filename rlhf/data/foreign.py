@@ -9,7 +9,7 @@ from rlhf.data.arena import battle, is_arena
 from rlhf.data.argilla import feedback_record, is_argilla
 from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
-from rlhf.data.gathered import Found, Gathered, LeftOut, Names
+from rlhf.data.gathered import Found, Gathered, LeftOut, Names, listed
 from rlhf.data.label_studio import annotated, is_label_studio
 from rlhf.errors import DataError
 
@@ -56,15 +56,18 @@ def read_foreign(path: str, tool: Tool, names: Names | None = None) -> Haul:
     for place, row in rows(path):
         if not READERS[tool].matches(row):
             other = tool_of(row)
-            hint = f"it looks like {other}" if other else f"there is {', '.join(row) or 'nothing'}"
+            hint = f"it looks like {other}" if other else f"there is {_line(listed(row))}"
             raise DataError(f"{place}: not written by {tool} ({hint}); say where it comes from")
         try:
             one = READERS[tool].parse(row, names or Names())
         except ValueError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise DataError(f"{place}: {reason}") from error
+            raise DataError(f"{place}: {_line(str(error))}") from error
         if isinstance(one, LeftOut):
             left_out[one.reason] += 1
         else:
             found.append(one)
     return Haul(tuple(found), dict(left_out))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -75,7 +75,7 @@ def prompt_name(row: Row, names: Names) -> str:
     wanted = (names.prompt,) if names.prompt else _PROMPT
     name = next((n for n in wanted if row.get(n) not in (None, "")), None)
     if name is None:
-        raise RowError(f"no prompt under {_listed(wanted)}; there is {_listed(row)}: name it")
+        raise RowError(f"no prompt under {listed(wanted)}; there is {listed(row)}: name it")
     return name
 
 
@@ -83,12 +83,12 @@ def response_names(row: Row, names: Names) -> tuple[str, ...]:
     """The columns that hold the responses, the first on the left."""
     if names.responses:
         if missing := [name for name in names.responses if row.get(name) is None]:
-            raise RowError(f"no response under {_listed(missing)}; there is {_listed(row)}")
+            raise RowError(f"no response under {listed(missing)}; there is {listed(row)}")
         return names.responses
     found = sorted((n for n in row if _RESPONSE.fullmatch(n) and row[n] is not None), key=_order)
     single = [n for n in ("response", "completion", "output", "answer") if row.get(n) is not None]
     if not found and not single:
-        raise RowError(f"no responses among {_listed(row)}; name them")
+        raise RowError(f"no responses among {listed(row)}; name them")
     return tuple(found or single[:1])
 
 
@@ -98,7 +98,8 @@ def _order(name: str) -> tuple[object, ...]:
     return (stem, int(digits or 0))
 
 
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+def listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    """The first dozen of the names, for people who read an error message."""
     shown = [f"`{name}`" for name in list(names)[:12]]
     return ", ".join(shown) + (", …" if len(names) > 12 else "") if shown else "nothing"
 

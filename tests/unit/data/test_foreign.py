@@ -108,7 +108,7 @@ def test_battles_of_no_use_are_counted_by_reason(tmp_path):
 
 
 def test_a_model_is_named_only_by_a_word_of_its_own(tmp_path):
-    fine = battle("model_a", a="Koalas eat; ask about koala-13bx.", b="Lyon.")
+    fine = battle("model_a", a="Koalas eat; ask xkoala-13b or koala-13bx.", b="Lyon.")
     assert len(read_foreign(write(tmp_path / "b.json", [fine]), "arena").rows) == 1
 
 
@@ -411,9 +411,7 @@ def mangled(draw: st.DrawFn, sound: object) -> object:
 
 @pytest.mark.parametrize("tool", TOOLS)
 @given(data=st.data())
-def test_no_row_breaks_a_reader_but_with_a_sentence_that_names_its_place(
-    tool, data, tmp_path_factory
-):
+def test_a_row_that_breaks_a_reader_is_named_in_a_sentence(tool, data, tmp_path_factory):
     row = data.draw(mangled(KEYS[tool]) | mangled(FIRST) | mangled(COLUMNS) | VALUES)
     path = tmp_path_factory.mktemp("fuzz", numbered=True) / "x.json"
     path.write_text(json.dumps([row]))

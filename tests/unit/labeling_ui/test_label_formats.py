@@ -116,6 +116,16 @@ def test_where_raters_contradict_each_other_responses_share_a_rank(store):
     assert ranking.ranks == (1, 2, 2, 4)
 
 
+def test_in_a_ranking_a_tie_is_worth_half_of_a_win(store):
+    _, ann, bob = start(store, [task(1, "a", "b", "c")], "ann", "bob", kind="ranking", overlap=2)
+    ann.answer("ranked", ranking=((2, 1), (0,)))  # a = b > c
+    bob.answer("ranked", ranking=((0,), (2,), (1,)))  # c > a > b
+    [ranking] = export(store, "one").rankings
+    # mean places: a 1.75, c 2, b 2.25
+    assert [r.text for r in ranking.responses] == ["a", "c", "b"]
+    assert ranking.ranks == (1, 2, 3)
+
+
 def test_in_a_pairwise_campaign_a_tie_is_a_shared_rank(store):
     work = [task(n, "x", "y") for n in (1, 2, 3)]
     _, ann = start(store, work, "ann")
