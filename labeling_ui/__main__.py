@@ -52,7 +52,12 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
     serve.add_argument("--port", type=int, default=7860, help="0 picks a free one")
     serve.add_argument(
-        "--policies", type=Path, nargs="+", default=[], metavar="RUN", help="for the compare page"
+        "--policies",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="for the arena, at /compare",
     )
     serve.add_argument("--secret-file", type=Path, help="session secret (default: DB.secret)")
     serve.add_argument("--keymap", type=Path, help="keys of your own, as JSON")

@@ -145,6 +145,27 @@ class Saved(TurnShown):
     saved: int
 
 
+class BattleShown(_Answer):
+    """Two answers of policies without names, from the left; texts are HTML that is safe to show."""
+
+    assignment: int
+    prompt: str
+    responses: list[str]
+
+
+class BattleOpen(_Answer):
+    """The battle that waits for the caller's vote, if any."""
+
+    item: BattleShown | None
+
+
+class Judged(_Answer):
+    """The number of the vote, and who answered, from the left; nobody if it was skipped."""
+
+    saved: int
+    policies: list[str]
+
+
 class CampaignShown(_Answer):
     """A campaign as its raters see it; ``contested`` is for adjudicators."""
 

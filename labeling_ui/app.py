@@ -18,14 +18,16 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.api import Api
+from labeling_ui.api_arena import ArenaApi
 from labeling_ui.api_people import PeopleApi
+from labeling_ui.arena import Arena
 from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.gates import Doors, Guard
 from labeling_ui.keymap import Keymap, load_keymap
+from labeling_ui.live import Live, PolicyLoader, load_policies
 from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, rate, reference, sign_in
-from labeling_ui.pages.compare import PolicyLoader, load_policies
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.words import Words, words_for
@@ -41,7 +43,7 @@ class Serving:
     """What an operator decides about a server."""
 
     policies: Sequence[Path] = ()
-    """Run folders for the compare page."""
+    """Run folders for the arena and the compare page."""
     loader: PolicyLoader = load_policies
     keymap: Keymap = field(default_factory=load_keymap)
     only_https: bool = False
@@ -64,14 +66,16 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     app.add_exception_handler(RLHFError, error_answer)
     app.add_exception_handler(RequestValidationError, invalid_answer)
     app.include_router(PeopleApi(store, accounts, passes, callers).router())
-    app.include_router(Api(store, callers, Campaigns(store)).router())
+    campaigns, live = Campaigns(store), Live(serving.policies, serving.loader)
+    app.include_router(Api(store, callers, campaigns).router())
+    app.include_router(ArenaApi(callers, Arena(store, live, campaigns)).router())
     _reference(app, callers)
     _plain_pages(app, accounts)
     app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
     app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
     pages = {
         "/rate": rate.page(serving.keymap),
-        "/compare": compare.page(serving.policies, serving.loader, accounts),
+        "/compare": compare.page(live, accounts, serving.keymap),
         "/admin": admin.page(store, accounts),
     }
     for path, page in pages.items():

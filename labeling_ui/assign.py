@@ -18,7 +18,7 @@ from labeling_ui.store import NotFound
 from labeling_ui.tasks import Settings, Task
 
 NEVER = "9999"
-"""When an assignment of a list expires; as text it comes after every time."""
+"""When an assignment of a list or a battle expires; as text it comes after every time."""
 
 
 @dataclass(slots=True)
@@ -232,7 +232,7 @@ class Desk:
         self._touch(assigned, is_open=False)
 
     def _touch(self, assigned: Assigned, *, is_open: bool) -> None:
-        kept = is_open and assigned.source != "list"
+        kept = is_open and assigned.source not in ("list", "arena")
         values = {
             "number": assigned.id,
             "is_open": is_open,

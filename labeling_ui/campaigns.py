@@ -101,10 +101,12 @@ class Campaigns:
             return add_to_lists(session, find_campaign(session, name), pairs, self._draw)
 
     def names(self) -> list[tuple[str, str]]:
-        """Name and guidelines of every campaign, oldest first."""
+        """Name and guidelines of every campaign that hands out work, oldest first."""
         with self._store.read() as session:
             rows = session.execute(
-                select(CampaignRow.name, CampaignRow.id).order_by(CampaignRow.id)
+                select(CampaignRow.name, CampaignRow.id)
+                .where(CampaignRow.settings.not_like('%"source": "arena"%'))
+                .order_by(CampaignRow.id)
             )
             return [(name, guidelines_of(session, number)[1]) for name, number in rows.all()]
 
@@ -194,9 +196,11 @@ class Campaigns:
         """Withdraw the rater's latest answer, or a certain one, and show that item again.
 
         Raises:
-            Conflict: if there is no such answer to withdraw.
+            Conflict: if there is no such answer to withdraw, or it was given in the arena.
         """
         with self._at_desk(name, rater, decides) as desk:
+            if desk.rules.settings.source == "arena":
+                raise Conflict("the vote on a battle stands: after it, the names are known")
             mine = sql.LATEST if vote is None else sql.LATEST.where(VoteRow.id == vote)
             row = desk.one(mine.limit(1))
             if row is None:

@@ -89,10 +89,13 @@ def add_tasks(
     """Add those that the campaign does not hold already.
 
     Raises:
-        DataError: if a task is not of the campaign's kind, or the name tells raters a policy.
+        DataError: if a task is not of the campaign's kind, the name tells raters a policy, or the
+            campaign is the arena's.
         Conflict: if ``settings`` are not the campaign's.
     """
     rules = Settings.from_text(campaign.settings)
+    if rules.source == "arena":
+        raise DataError("a campaign whose source is the arena holds battles; use another source")
     if settings not in (None, rules):
         raise Conflict(
             f"campaign {campaign.name!r} has other settings ({rules.to_text()}); use those, or "

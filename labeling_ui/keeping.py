@@ -30,7 +30,8 @@ _RULES = {
     "task {} has {} votes where {} were asked for": """
         SELECT task.id, task.num_votes, campaign.overlap FROM task
         JOIN campaign ON campaign.id = task.campaign_id
-        WHERE task.num_votes > campaign.overlap AND campaign.settings NOT LIKE '%"list"%'""",
+        WHERE task.num_votes > campaign.overlap AND campaign.settings NOT LIKE '%"list"%'
+            AND campaign.settings NOT LIKE '%"arena"%'""",
     "campaign {} counts {} tasks and has {}": """
         SELECT campaign.name, campaign.num_tasks, count(task.id) FROM campaign
         LEFT JOIN task ON task.campaign_id = campaign.id AND task.use = 'work'

@@ -73,6 +73,10 @@ SIGN_INS = Allowance("sign-ins from your address", 5.0, 200)
 """To hash a password is work for us, and to guess names is easy for others."""
 
 
+PROMPTS = Allowance("prompts by your account", 0.2, 20)
+"""Each keeps a model busy for a while; who reads both answers asks less often."""
+
+
 class Rate:
     """Counts requests, for each key apart, against an allowance."""
 

@@ -90,11 +90,20 @@ DOCS: dict[tuple[str, str], Doc] = {
     ("POST", _IN_CAMPAIGN + "/beat/{assignment}"): Doc("votes", "rater", a.Done, errors=(404, 409)),
     ("POST", _IN_CAMPAIGN + "/flags"): Doc("votes", "rater", a.Done, 201, (404, 409)),
     ("GET", _IN_CAMPAIGN + "/history"): Doc("votes", "rater", list[a.PastShown], errors=(404,)),
+    ("GET", "/api/arena"): Doc("votes", "guest", a.BattleOpen),
+    ("POST", "/api/arena"): Doc("votes", "guest", None),
+    ("POST", "/api/arena/votes"): Doc("votes", "guest", a.Judged, errors=(404, 409)),
     ("POST", _IN_CAMPAIGN + "/assignments"): Doc(
         "campaigns", "admin", a.AddedShown, 201, (404, 409)
     ),
     ("GET", _IN_CAMPAIGN + "/status"): Doc("campaigns", "adjudicator", a.StatusShown, 200, (404,)),
     ("GET", _IN_CAMPAIGN + "/export"): Doc("campaigns", "admin", a.Exported, 200, (404,)),
+}
+
+
+_LINES = {
+    ("GET", _IN_CAMPAIGN + "/export"): "One row to train on per line.",
+    ("POST", "/api/arena"): "An object per line: responses as they grow, and what comes of them.",
 }
 
 
@@ -109,8 +118,8 @@ def document(method: str, path: str, handler: Callable[..., Any]) -> dict[str, A
         for code in _errors(method, doc, handler)
     }
     responses[429]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
-    if path.endswith("/export"):
-        rows = {"schema": {"type": "string", "description": "One row to train on per line."}}
+    if (method, path) in _LINES:
+        rows = {"schema": {"type": "string", "description": _LINES[method, path]}}
         responses[200] = {"content": {JSON_LINES: rows}}
     return {
         "response_model": doc.answer,

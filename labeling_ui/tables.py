@@ -184,7 +184,8 @@ class AssignmentRow(Base):
     order: Mapped[str] = mapped_column("shown_order")
     """A digit per place on the screen, from the left: which response of the task stands there."""
     source: Mapped[str]
-    """What chose it: ``order``, ``active``, ``random``, ``list``, ``check`` or ``adjudicate``."""
+    """What chose it: ``order``, ``active``, ``random``, ``list``, ``arena``, ``check`` or
+    ``adjudicate``."""
     shown_at: Mapped[str]
     expires_at: Mapped[str]
     open: Mapped[bool] = mapped_column(default=True)

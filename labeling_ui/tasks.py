@@ -44,8 +44,8 @@ class Settings:
     """Choose between two, rank several, rate one by aspects, thumbs for one, rewrite one."""
     overlap: Annotated[int, Field(ge=1, le=100)] = 1
     """How many raters answer each task."""
-    source: Literal["pool", "list"] = "pool"
-    """Raters claim tasks from a pool, or each has a list of tasks of their own."""
+    source: Literal["pool", "list", "arena"] = "pool"
+    """Raters claim tasks from a pool, or each has a list, or makes them in the arena."""
     strength: Literal["no", "optional", "required"] = "optional"
     """Whether a choice between two says how much better, from 1 to 3."""
     ties: bool = True

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf.config import LoraConfig, ModelConfig, Quantization
+from rlhf.config import LoraConfig, ModelConfig, Quantization, Tuning
 from rlhf.model.adapters import new_adapter, save_adapter
 from rlhf.model.heads import ScoreHead, head_size, save_head
 from rlhf.model.load import load_base, load_tokenizer
@@ -27,11 +27,12 @@ def random_run(
     seed: int = 1,
     strength: float = 0.2,
     quantization: Quantization = "none",
+    tuning: Tuning = "lora",
     parents: dict[str, Path] | None = None,
 ) -> Path:
-    """A ``stage`` run on ``base`` whose LoRA moves it, the further the greater ``strength``."""
+    """A ``stage`` run on ``base`` whose adapter moves it, the further the greater ``strength``."""
     config = ModelConfig(
-        base=str(base), tuning="lora", quantization=quantization, lora=LoraConfig(rank=4)
+        base=str(base), tuning=tuning, quantization=quantization, lora=LoraConfig(rank=4)
     )
     start = Start.of_config(config)
     with new_run(stage, _Config(str(out), seed), parents=parents) as run:
@@ -41,7 +42,7 @@ def random_run(
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if "lora_" in name:
+                if "lora_" in name or "ia3_" in name:
                     parameter.normal_(std=strength, generator=generator)
         save_adapter(model, run.adapter)
         if stage == "reward":

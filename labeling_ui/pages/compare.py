@@ -1,67 +1,33 @@
-"""The compare page: a prompt, and two chosen policies that answer it side by side.
+"""The compare page: blind battles, and two chosen policies that answer a prompt side by side.
 
-Names of policies go to admins only: a rater who learnt here how a named policy writes would
-recognise it in a blind comparison, so raters see numbers.
+Of chosen policies the names go to admins only: a rater who could ask a named policy whatever helps
+to recognise it would do so in blind comparisons, so raters see numbers. A battle tells who answered
+once the vote is cast; see ``battle.py``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from itertools import zip_longest
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterator
 
 import gradio as gr
 
 from labeling_ui.accounts import Accounts
 from labeling_ui.callers import signed_in
+from labeling_ui.keymap import Keymap
+from labeling_ui.live import MAX_PROMPT, Live
 from labeling_ui.pages import header, say, script
+from labeling_ui.pages.battle import Battle
 from labeling_ui.render import render
 from labeling_ui.words import Words, words_for
 from rlhf.errors import RLHFError
 from rlhf.records import Message
 
-MAX_PROMPT = 8000
-
 _HOW = "<code>--policies RUN RUN</code>"
-
-
-class Policies(Protocol):
-    """Policies that answer live."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name for each, in the order in which they were given."""
-        ...
-
-    def stream(self, name: str, messages: tuple[Message, ...]) -> Iterator[str]:
-        """The growing answer of one policy."""
-        ...
-
-
-PolicyLoader = Callable[[Sequence[Path]], Policies]
-
-
-def load_policies(runs: Sequence[Path]) -> Policies:
-    """Policies from run folders; torch is imported here, when somebody asks for an answer."""
-    from rlhf.model.policies import load_policies as load
-
-    return load(list(runs))
-
-
-def side_by_side(left: Iterator[str], right: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Both answers as they grow, one step each in turn."""
-    shown = ("", "")
-    for step in zip_longest(left, right):
-        shown = (step[0] or shown[0], step[1] or shown[1])
-        yield shown
 
 
 class Answers:
     """The handlers of the page; nothing is loaded before the first prompt."""
 
-    def __init__(self, runs: Sequence[Path], loader: PolicyLoader, accounts: Accounts) -> None:
-        self._runs, self._accounts = runs, accounts
-        self._policies = cache(lambda: loader(runs))
+    def __init__(self, live: Live, accounts: Accounts) -> None:
+        self._live, self._accounts = live, accounts
 
     def _sees_names(self, request: gr.Request) -> bool:
         account = signed_in(self._accounts, request.cookies)
@@ -74,7 +40,7 @@ class Answers:
         named, words = self._sees_names(request), _words(request)
         options = [
             (run.name if named else words("policy", number=index + 1), index)
-            for index, run in enumerate(self._runs)
+            for index, run in enumerate(self._live.runs)
         ]
         last = min(1, len(options) - 1)
         return (
@@ -93,12 +59,10 @@ class Answers:
             raise gr.Error(_words(request)("prompt_length", most=MAX_PROMPT), print_exception=False)
         messages = (Message("user", prompt),)
         # who sends before the menus have come gets the policies that they would show
-        shown = 0, min(1, len(self._runs) - 1)
-        chosen = [b if a is None else a for a, b in zip((first, second), shown, strict=True)]
+        shown = 0, min(1, len(self._live.runs) - 1)
+        one, other = (b if a is None else a for a, b in zip((first, second), shown, strict=True))
         try:
-            policies = self._policies()
-            streams = [policies.stream(policies.names[index], messages) for index in chosen]
-            for left, right in side_by_side(*streams):
+            for left, right in self._live.answers(one, other, messages):
                 yield _text(left), _text(right)
         except RLHFError as error:
             # The sentence may name a run folder, which raters must not see.
@@ -110,31 +74,38 @@ def _words(request: gr.Request) -> Words:
     return words_for(request.cookies, request.headers.get("accept-language"))
 
 
-def page(runs: Sequence[Path], loader: PolicyLoader, accounts: Accounts) -> gr.Blocks:
-    """The page for the policies in ``runs``."""
+def page(live: Live, accounts: Accounts, keymap: Keymap) -> gr.Blocks:
+    """The page for the policies of ``live``."""
     with gr.Blocks(title="Compare · rlhf label", analytics_enabled=False) as blocks:
         header("compare")
         with gr.Column(elem_classes="rl-compare", elem_id="rl-content"):
             title = f"<h1>{say.html('compare_title')}</h1>"
             none = f'<p class="rl-wait">{say.html("no_policies")} {_HOW}</p>'
-            gr.HTML(
-                title if runs else title + none,
-                js_on_load=script("fill.js"),
-                apply_default_css=False,
-            )
-            if runs:
-                _live(Answers(runs, loader, accounts))
+            if len(live.runs) > 1:
+                gr.HTML(
+                    title + Battle(keymap).html(),
+                    js_on_load=script("calls.js") + script("battle.js"),
+                    apply_default_css=False,
+                )
+            else:
+                gr.HTML(
+                    title if live.runs else title + none,
+                    js_on_load=script("fill.js"),
+                    apply_default_css=False,
+                )
+            if live.runs:
+                with gr.Column(elem_classes="rl-chosen"):
+                    _chosen(Answers(live, accounts))
     return blocks
 
 
-def _live(answers: Answers) -> None:
+def _chosen(answers: Answers) -> None:
     prompt = gr.Textbox(
         label=say("prompt"),
         placeholder=say("prompt_hint"),
         lines=3,
         max_lines=12,
         max_length=MAX_PROMPT,
-        autofocus=True,
     )
     send = gr.Button(say("answer"), variant="primary", elem_classes="rl-send")
     with gr.Row(elem_classes="rl-two"):
@@ -151,7 +122,7 @@ def _live(answers: Answers) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    # One model answers everybody in turn; a second press while it answers does nothing.
+    # A second press while it answers does nothing.
     gr.on(
         [send.click, prompt.submit],
         answers.answer,

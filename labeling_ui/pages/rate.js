@@ -6,7 +6,6 @@ const all = (selector) => [...page.querySelectorAll(selector)];
 const ANSWERS = ["left", "right", "tie", "both_bad", "skip"];
 const BEAT_MS = 60_000;
 const KEYS = JSON.parse(page.dataset.keys);
-const say = (key, values) => rlWords.say(key, values);
 
 let me = "";
 let campaigns = [];
@@ -17,50 +16,9 @@ let busy = true;
 let exact = false;
 let kind = null; // how the item on the screen is answered
 
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 // The path of what is asked of the campaign, at the desk of a rater or of one who decides.
 const path = (what) => `/api/campaigns/${encodeURIComponent(campaign.name)}/${what}?html=true&desk=${campaign.desk}`;
 const unsentPrefix = () => "rlhf-unsent/" + me + "/";
-
-function freshKey() {
-  // randomUUID exists only on https and localhost.
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-async function call(path, body) {
-  const options = body === undefined ? {} : {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  const answer = await fetch(path, options);
-  if (answer.status === 401) {
-    location.assign("/login?next=/rate/");
-    await new Promise(() => {});
-  }
-  const data = await answer.json();
-  if (!answer.ok) {
-    const wait = Number(answer.headers.get("Retry-After"));
-    throw Object.assign(new Error(data.detail), { status: answer.status, wait });
-  }
-  return data;
-}
-
-// Until the server answers: it may be restarting, or the network away, or we asked too often.
-async function insist(work) {
-  for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
-    try {
-      const data = await work();
-      notice("");
-      return data;
-    } catch (error) {
-      if (error.status && error.status < 500 && error.status !== 429) throw error;
-      notice(error.wait ? say("too_fast", { seconds: error.wait }) : say("kept_here"));
-      await sleep(error.wait ? error.wait * 1000 : wait);
-    }
-  }
-}
 
 async function deliver(unsent) {
   const place = unsentPrefix() + unsent.vote.key;
@@ -126,14 +84,6 @@ async function refresh() {
   show(await insist(() => call(path("next"))));
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + ".";
-
-function notice(text) {
-  const place = find(".rl-notice");
-  place.hidden = !text;
-  if (place.textContent !== text) place.textContent = text;
-}
-
 function saved(text) {
   const place = find("[data-saved]");
   place.textContent = text;
@@ -146,14 +96,6 @@ function write(place, html, text) {
   place.classList.toggle("rl-exact", exact);
   if (exact) place.textContent = text;
   else place.innerHTML = html; // rendered and cleaned by the server
-}
-
-// What is wider than its place can be scrolled by keyboard.
-function letScroll() {
-  for (const place of all(".rl-text")) {
-    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
-    else place.removeAttribute("tabindex");
-  }
 }
 
 function paintTexts() {
@@ -324,12 +266,6 @@ page.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
   if (button) act(button.dataset.do);
 });
-
-// A key by its character; on a keyboard without Latin letters, by its place.
-function actionOf(event) {
-  const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
-  return KEYS[event.key.toLowerCase()] || (place && !/[a-z]/i.test(event.key) && KEYS[place[1].toLowerCase()]);
-}
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");

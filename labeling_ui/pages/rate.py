@@ -148,7 +148,7 @@ def page(keymap: Keymap) -> gr.Blocks:
         header("rate")
         gr.HTML(
             Layout(keymap).html(),
-            js_on_load=script("kinds.js") + script("rate.js"),
+            js_on_load=script("calls.js") + script("kinds.js") + script("rate.js"),
             apply_default_css=False,
         )
     return blocks

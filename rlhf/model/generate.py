@@ -67,7 +67,7 @@ def sample_ids(
     model.eval()
     try:
         for chunk in _batches(model, prompts, sampling.batch_size):
-            ids, mask = _padded([prompts[i] for i in chunk], tokenizer, model.device)
+            ids, mask = padded([prompts[i] for i in chunk], tokenizer, model.device)
             batch = _Batch(ids, mask, chances[chunk].to(model.device), tuple(stops))
             if learns_prompt(model):
                 drawn = _drawn_behind_prefix(model, batch, sampling)
@@ -103,9 +103,10 @@ def noise(num: int, sampling: Sampling) -> Tensor:
     return torch.tensor([[r.random() for _ in range(length)] for r in rows], dtype=torch.float64)
 
 
-def _padded(
+def padded(
     prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerFast, device: torch.device
 ) -> tuple[Tensor, Tensor]:
+    """Prompts of one width, padded on the left, and where there is no padding."""
     width = max(map(len, prompts))
     pad = cast("int", tokenizer.pad_token_id)
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)

@@ -1,18 +1,17 @@
 """Several finished runs on as few bases as possible: to answer, to stream, to be judged."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import torch
-from transformers.cache_utils import DynamicCache
 
 from rlhf.chat import decode_response, encode_prompt, encode_response, stop_token_ids
 from rlhf.config import ModelConfig
-from rlhf.errors import ModelError
+from rlhf.errors import DataError, ModelError
 from rlhf.model.bases import Actor, Bases
-from rlhf.model.generate import Sampling, draw, noise, sample_ids
+from rlhf.model.generate import Sampling, noise, sample_ids
 from rlhf.model.scoring import response_logits
 from rlhf.model.start import Start
+from rlhf.model.together import Growing, Together, may_mix
 from rlhf.records import Message, Prompt
 from rlhf.runs import is_run
 
@@ -27,6 +26,7 @@ class Policies:
 
     def __init__(self, actors: dict[str, Actor]) -> None:
         self._actors = actors
+        self._together: dict[tuple[int, str | None], Together] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,17 +82,36 @@ class Policies:
 
     def stream(
         self, name: str, messages: Sequence[Message], sampling: Sampling | None = None
-    ) -> Iterator[str]:
-        """The response as it grows, token by token; several may stream at the same time."""
+    ) -> Generator[str]:
+        """The response as it grows; those that stream at the same time on one base share a batch.
+
+        Raises:
+            DataError: the prompt leaves no room in the model's context.
+        """
         sampling = sampling or Sampling(max_new_tokens=256)
         actor = self._actors[name]
         ids = encode_prompt(actor.tokenizer, Prompt(tuple(messages)))
+        most = min(sampling.max_new_tokens, actor.context_length - len(ids))
+        if most < 1:
+            raise DataError("the prompt leaves the model no room to answer; shorten it")
         if actor.learns_prompt:
             with actor.acting() as model:
-                [response] = sample_ids(model, actor.tokenizer, [ids], sampling)
+                short = replace(sampling, max_new_tokens=most)
+                [response] = sample_ids(model, actor.tokenizer, [ids], short)
             yield decode_response(actor.tokenizer, response)
-        else:
-            yield from _stream(actor, ids, sampling)
+            return
+        stops = frozenset(stop_token_ids(actor.tokenizer))
+        chances = noise(1, sampling)[0, :most]
+        row = Growing(actor, ids, chances, sampling.temperature, stops)
+        for response in self._together_with(actor).grow(row):
+            yield decode_response(actor.tokenizer, response)
+        if not row.ids:
+            yield ""
+
+    def _together_with(self, actor: Actor) -> Together:
+        """Those who may share a batch with ``actor``; the others on its base take turns."""
+        alone = None if may_mix(actor) else actor.adapter
+        return self._together.setdefault((id(actor.base), alone), Together())
 
     def kl(
         self,
@@ -188,24 +207,3 @@ def _bare(path: str, others: Iterable[Start]) -> Start:
         if other.fingerprint == start.fingerprint:
             return Start(other.spec, start.tuning, path, other.fingerprint)
     return start
-
-
-def _stream(actor: Actor, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
-    """Token by token, the lock held for one token only, so that two policies can take turns."""
-    stops = set(stop_token_ids(actor.tokenizer))
-    cache = DynamicCache()
-    fresh, response = list(prompt), list[int]()
-    for chance in noise(1, sampling).to(actor.model.device)[0]:
-        with actor.acting() as model:
-            ids = torch.tensor([fresh], device=model.device)
-            logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0, -1]
-        token = int(
-            draw(logits[None].float(), sampling.temperature, chance[None].to(logits.device))
-        )
-        if token in stops:
-            break
-        response.append(token)
-        fresh = [token]
-        yield decode_response(actor.tokenizer, response)
-    if not response:
-        yield ""

@@ -1,6 +1,7 @@
 """Everybody can use every page: by keyboard alone, with a screen reader, small, dark, in Arabic."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,18 @@ def visit(url, tab):
     yield "help"
     tab.keyboard.press("Escape")
     tab.goto(f"{url}/compare/")
-    tab.locator("textarea").fill("What?")
+    tab.wait_for_selector("[data-state=ask], [data-state=judge]")
+    if tab.locator("[data-state=ask]").count():
+        yield "arena"
+        tab.locator("#rl-ask").fill(f"What {time.time_ns()}?")
+        tab.keyboard.press("Enter")
+    tab.wait_for_selector("[data-state=judge]")
+    yield "battle"
+    tab.locator("[data-do=left]").click()
+    tab.wait_for_selector("[data-state=told]")
+    yield "names"
+    tab.goto(f"{url}/compare/#chosen")
+    tab.locator(".rl-chosen textarea").fill("What?")
     tab.locator(".rl-send").click()
     expect(tab.locator(".rl-two .rl-text").first).to_contain_text("one")
     yield "compare"
@@ -176,8 +188,20 @@ def test_every_page_is_used_by_keyboard_alone(url, chromium):
     tab.keyboard.press("u")
     expect(tab.locator("[data-count]")).to_have_text("0 of 4")
     tab.goto(f"{url}/compare/")
+    tab.wait_for_selector("[data-state=ask]")
+    expect(tab.locator("#rl-ask")).to_be_focused()
+    tab.keyboard.type(f"By keyboard {time.time_ns()}?")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("[data-state=judge]")
+    assert {"left", "tie", "right", "both_bad", "skip"} <= set(walk(tab))
+    tab.keyboard.press("0")
+    tab.wait_for_selector("[data-state=told]")
+    tab.keyboard.press("Enter")  # the way on has the focus
+    expect(tab.locator("#rl-ask")).to_be_focused()
+    tab.get_by_role("link", name="Chosen policies").focus()
+    tab.keyboard.press("Enter")
     expect(tab.get_by_label("Left policy")).not_to_have_value("")  # all of the page is there
-    expect(tab.get_by_label("Prompt")).to_be_focused()
+    tab.get_by_label("Prompt").focus()
     tab.keyboard.type("By keyboard?")
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
@@ -245,7 +269,7 @@ def test_a_language_is_chosen_kept_and_runs_in_its_direction(url, chromium):
     assert left["x"] < right["x"]
     text = [tab.locator(f"[data-text={side}]").bounding_box()["x"] for side in ("left", "right")]
     assert text[0] < text[1]
-    tab.goto(f"{url}/compare/")
+    tab.goto(f"{url}/compare/#chosen")
     expect(tab.get_by_label("النموذج الأول")).to_have_value("النموذج 1")
     tab.select_option(".rl-language", "de")
     expect(tab.get_by_label("Linkes Modell")).to_have_value("Modell 1")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from labeling_ui.arena import Arena
 from labeling_ui.campaigns import Campaigns
 from rlhf.records import to_json
 from tests.labeling import client, comparisons, running
@@ -92,7 +93,7 @@ def test_no_page_answer_event_header_or_file_tells_a_rater_a_name_a_path_or_a_si
                 "/rate/gradio_api/info", "/api/users", "/openapi.json"]) await fetch(path);
             }"""
         )
-        tab.goto(f"{url}/compare/")
+        tab.goto(f"{url}/compare/#chosen")
         expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
         tab.get_by_label("Prompt").fill("Where?")
         tab.get_by_role("button", name="Answer").click()
@@ -156,3 +157,85 @@ def without_chance(answer: tuple[int, dict[str, str], str]) -> tuple:
     if not headers["content-type"].startswith("application/json") or '"components"' in text:
         text = re.sub(r"[0-9a-z]*[0-9][0-9a-z]*", "#", text)
     return status, headers, text
+
+
+class Duel(Scripted):
+    """The first policy and the second say certain texts, whoever they are."""
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = dict(zip(self.names, texts, strict=True))
+
+    def stream(self, name, messages):
+        yield from (self._texts[name][:4], f"{self._texts[name]} {messages[-1].content}")
+
+
+def test_nothing_tells_who_answers_in_the_arena_before_the_vote_is_stored(tmp_path, enter):
+    database = tmp_path / "label.db"
+    duel = Duel("It is *there*.", "I do not know.")
+    with running(database, policies=RUNS, loader=lambda _: duel) as url:
+        tab = enter(url, "gus", "compare")
+        ear = Ear(tab)
+        tab.goto(f"{url}/compare/")
+        tab.wait_for_selector("[data-state=ask]")
+        tab.keyboard.type("Where?")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("[data-state=judge]")
+        tab.reload()
+        tab.wait_for_selector("[data-state=judge]")
+        tab.evaluate(
+            """async () => {
+              const head = {method: "POST", headers: {"Content-Type": "application/json"}};
+              for (const body of [{prompt: "another"}, {prompt: ""}, {}])
+                await fetch("/api/arena", {...head, body: JSON.stringify(body)});
+              const votes = [{assignment: 1, choice: "good", key: "k"}, {assignment: 2}, {}];
+              for (const body of votes)
+                await fetch("/api/arena/votes", {...head, body: JSON.stringify(body)});
+              for (const path of ["next", "history", "status", "export"])
+                await fetch("/api/campaigns/arena/" + path);
+              for (const path of ["/api/arena", "/compare/config"]) await fetch(path);
+            }"""
+        )
+        received = ear.everything()
+        tab.keyboard.press("1")
+        expect(tab.locator(".rl-name").first).to_contain_text("secretive")
+    told = "".join(received.values())
+    assert "I do not know." in told
+    for secret in ("secretive", "runs/", str(database), "label.db", '"order"', '"source"'):
+        assert [place for place, text in received.items() if secret in text] == []
+    for place, text in received.items():
+        if "/api/" in place:
+            for line in text[text.index("}") + 1 :].splitlines():
+                assert set(names_in(json.loads(line))) <= SAID, place
+
+
+def battle_of(url: str) -> tuple[list, list[str]]:
+    """Everything that a guest's program receives until the vote, and whom the vote names."""
+    with client(url, "gus") as gus:
+        received = [gus.get(path) for path in ("/compare/", "/compare/config", "/api/arena")]
+        received.append(gus.post("/api/arena", json={"prompt": "Where?"}))
+        received.append(gus.get("/api/arena"))
+        item = received[-1].json()["item"]
+        vote = {"assignment": item["assignment"], "choice": "left", "key": "key"}
+        told = gus.post("/api/arena/votes", json=vote).json()["policies"]
+    return [
+        (one.status_code, dict(one.headers), one.text.replace(url, "")) for one in received
+    ], told
+
+
+def test_the_bytes_of_a_battle_are_the_same_whoever_answers(tmp_path, monkeypatch):
+    """The same texts on the same sides, but by the other policies."""
+    heard, named = [], []
+    for order, texts in (("01", ("One.", "Two.")), ("10", ("Two.", "One."))):
+        monkeypatch.setattr(
+            "labeling_ui.app.Arena",
+            lambda *parts, order=order: Arena(*parts, draw=lambda _: order),
+        )
+        duel = Duel(*texts)
+        with running(tmp_path / f"{order}.db", policies=RUNS, loader=lambda _, d=duel: d) as url:
+            received, told = battle_of(url)
+        heard.append(received)
+        named.append(told)
+    assert "Two. Where?" in str(heard[0])
+    for one, other in zip(*heard, strict=True):
+        assert without_chance(one) == without_chance(other)
+    assert named[0] == named[1][::-1] == list(Duel.names)

@@ -28,6 +28,7 @@ def url(base, tmp_path_factory):
 def test_two_runs_on_one_base_stream_side_by_side(url, enter, width, scheme):
     viewport = {"width": width, "height": 800}
     tab = enter(url, "ann", "compare", viewport=viewport, color_scheme=scheme)
+    tab.get_by_role("link", name="Chosen policies").click()
     expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
     tab.evaluate(WATCH)
     tab.get_by_label("Prompt").fill("Where is my parcel?")

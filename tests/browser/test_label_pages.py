@@ -51,6 +51,7 @@ def ask(tab, prompt):
 
 def test_two_policies_answer_side_by_side_as_they_write(url, enter, policies):
     tab = enter(url, "ann", "compare")
+    tab.get_by_role("link", name="Chosen policies").click()
     expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
     expect(tab.get_by_label("Right policy")).to_have_value("Policy 2")
     policies.go_on.clear()
@@ -71,6 +72,7 @@ def test_an_admin_learns_which_policy_failed_and_a_rater_that_one_did(url, enter
         ("admin", "secretive-sft", "runs/secretive-sft: is damaged"),
     ):
         tab = enter(url, name, "compare")
+        tab.get_by_role("link", name="Chosen policies").click()
         expect(tab.get_by_label("Left policy")).to_have_value(label)
         ask(tab, "please fail")
         expect(tab.get_by_text(said)).to_be_visible()

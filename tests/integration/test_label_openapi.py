@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Generator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from labeling_ui.app import create_app
 from labeling_ui.store import Store
 from rlhf.records import to_json
 from tests.doors import OURS, WHO, routes
-from tests.labeling import PASSWORD, cheap_accounts, client, comparisons
+from tests.labeling import PASSWORD, cheap_accounts, client, comparisons, running
 from tests.openapi import (
     KNOWN,
     names_in,
@@ -29,6 +30,22 @@ pytestmark = pytest.mark.integration
 NAMES = dict(zip(WHO, (None, "gus", "ann", "judy", "admin"), strict=True))
 PAGES = {"/", "/login", "/join", "/account", "/api/docs"}
 """For people, not programs."""
+
+
+class Two:
+    """Policies that answer at once."""
+
+    names = ("one", "two")
+
+    def stream(self, name: str, messages: object) -> Generator[str]:  # noqa: ARG002
+        yield name
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    database, runs = tmp_path_factory.mktemp("label") / "label.db", [Path("one"), Path("two")]
+    with running(database, policies=runs, loader=lambda _: Two()) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +213,7 @@ def test_every_answer_is_as_described(checked, people, document):
     keys = [to_json(comparison)["id"] for comparison in comparisons(3)]
     lists = {"assignments": [["ann", key] for key in keys]}
     assert admin.post(two + "/assignments", json=lists).json() == {"added": 3, "duplicates": 0}
+    battle(ann)
     accounts(nobody, admin)
     nobody.get("/healthz")
     nobody.get("/api/words")
@@ -218,6 +236,14 @@ def contested(people: dict[str, httpx.Client]) -> None:
     assert judy.post(path + "/votes?desk=adjudicate", json=body).status_code == 200
     for form in ("records", "trl-paired", "trl-unpaired"):
         assert admin.get(path + "/export", params={"format": form}).status_code == 200
+
+
+def battle(ann: httpx.Client) -> None:
+    """A prompt is answered by two, judged, and who answered is told."""
+    ann.post("/api/arena", json={"prompt": "Who is there?"})
+    item = ann.get("/api/arena").json()["item"]
+    body = {"assignment": item["assignment"], "choice": "left", "key": "key-of-a-battle"}
+    assert set(ann.post("/api/arena/votes", json=body).json()["policies"]) == set(Two.names)
 
 
 def accounts(nobody: httpx.Client, admin: httpx.Client) -> None:

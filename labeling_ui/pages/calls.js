@@ -1,0 +1,68 @@
+// How a page talks to the server and to its user. The script that follows says what `page` is, and
+// `find` and `all` look for in it.
+const say = (key, values) => rlWords.say(key, values);
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function freshKey() {
+  // randomUUID exists only on https and localhost.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// The reply to a request, if it is a good one.
+async function request(path, body) {
+  const options = body === undefined ? {} : {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const answer = await fetch(path, options);
+  if (answer.status === 401) {
+    location.assign("/login?next=" + encodeURIComponent(location.pathname));
+    await new Promise(() => {});
+  }
+  if (!answer.ok) {
+    const wait = Number(answer.headers.get("Retry-After"));
+    throw Object.assign(new Error((await answer.json()).detail), { status: answer.status, wait });
+  }
+  return answer;
+}
+
+const call = async (path, body) => (await request(path, body)).json();
+
+// Until the server answers: it may be restarting, or the network away, or we asked too often.
+async function insist(work) {
+  for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
+    try {
+      const data = await work();
+      notice("");
+      return data;
+    } catch (error) {
+      if (error.status && error.status < 500 && error.status !== 429) throw error;
+      notice(error.wait ? say("too_fast", { seconds: error.wait }) : say("kept_here"));
+      await sleep(error.wait ? error.wait * 1000 : wait);
+    }
+  }
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + ".";
+
+function notice(text) {
+  const place = find(".rl-notice");
+  place.hidden = !text;
+  if (place.textContent !== text) place.textContent = text;
+}
+
+// What is wider than its place can be scrolled by keyboard.
+function letScroll() {
+  for (const place of all(".rl-text")) {
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+}
+
+// A key by its character; on a keyboard without Latin letters, by its place.
+function actionOf(event) {
+  const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
+  return KEYS[event.key.toLowerCase()] || (place && !/[a-z]/i.test(event.key) && KEYS[place[1].toLowerCase()]);
+}
