@@ -3,11 +3,10 @@
 import argparse
 import asyncio
 import getpass
-import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,15 +17,18 @@ import yaml
 from labeling_ui.accounts import ROLES, SECRET_VARIABLE, Accounts, session_secret
 from labeling_ui.audit import note
 from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export, write_folder
+from labeling_ui.export import export
+from labeling_ui.formats import FORMATS, lists_of
+from labeling_ui.incoming import SOURCES, read_incoming, read_text, told
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.network import check_exposure, listen
 from labeling_ui.passes import Passes
 from labeling_ui.results import all_status
 from labeling_ui.store import Store, StoreError
-from labeling_ui.tasks import Settings, Task
-from rlhf.errors import ConfigError, DataError, RLHFError
+from labeling_ui.tasks import Settings
+from labeling_ui.writing import write_folder
+from rlhf.errors import ConfigError, RLHFError
 
 DATABASE_VARIABLE = "RLHF_LABEL_DB"
 
@@ -73,6 +75,20 @@ def parser() -> argparse.ArgumentParser:
     bring = command("import", "Add tasks to a campaign.")
     bring.add_argument("campaign")
     bring.add_argument("file", type=Path, help="a comparison or task per line, as JSON")
+    bring.add_argument(
+        "--from",
+        dest="source",
+        choices=SOURCES,
+        default="records",
+        help="the tool that wrote FILE (default: records, our own); arena: FastChat's battles",
+    )
+    bring.add_argument(
+        "--names",
+        nargs="+",
+        default=[],
+        metavar="KEY=COLUMN",
+        help="columns of argilla or label-studio, as in prompt=instruction responses=r-1,r-2",
+    )
     bring.add_argument("--overlap", type=int, help="raters per task (default: 1)")
     bring.add_argument(
         "--set",
@@ -86,6 +102,20 @@ def parser() -> argparse.ArgumentParser:
     take = command("export", "Write what the votes of a campaign amount to.")
     take.add_argument("campaign")
     take.add_argument("folder", type=Path)
+    take.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="records",
+        help="records (default): all that was said; trl-paired: for TRL's DPO and reward trainers; "
+        "trl-unpaired: for KTO; trl-ranked: rankings with ties, and the pairs in them",
+    )
+    take.add_argument(
+        "--as",
+        dest="container",
+        choices=("jsonl", "parquet", "datasets"),
+        default="jsonl",
+        help="files of JSON lines (default), of Parquet, or folders for datasets.load_from_disk",
+    )
     command("status", "How far every campaign is.")
     command("doctor", "Prove that the database holds together; exit 1 if it does not.")
     keep = command("backup", "Copy the database into a new file, while the server runs.")
@@ -223,15 +253,19 @@ def invite(options: argparse.Namespace) -> None:
 
 def import_file(options: argparse.Namespace) -> None:
     """Add the tasks in a JSONL file."""
-    tasks = list(read_tasks(options.file))
-    guidelines = _read(options.guidelines) if options.guidelines else ""
+    found = read_incoming(options.file, options.source, options.names)
+    guidelines = read_text(options.guidelines) if options.guidelines else ""
     with closing(Store(options.db)) as store:
         added = Campaigns(store).add(
-            options.campaign, tasks, settings=_settings(options), guidelines=guidelines
+            options.campaign, found.tasks, settings=_settings(options), guidelines=guidelines
         )
         with store.write() as session:
             note(session, None, "add tasks", {"campaign": options.campaign, **asdict(added)})
     print(f"{options.campaign}: {added.added} tasks added, {added.duplicates} known already")
+    if found.left_out:
+        print(told(found.left_out))
+    if found.votes:
+        print(f"{found.votes} votes in it are not this campaign's; stages train on the file itself")
 
 
 def _settings(options: argparse.Namespace) -> Settings | None:
@@ -258,48 +292,13 @@ def _secret(options: argparse.Namespace) -> str:
     return session_secret(Path(options.db), options.secret_file)
 
 
-def read_tasks(path: Path) -> Iterator[Task]:
-    """Comparisons or tasks from a JSONL file; blank lines are passed over.
-
-    Raises:
-        DataError: naming the line that is neither, or a file without any.
-    """
-    found = False
-    for number, line in enumerate(_read(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield Task.from_json(json.loads(line))
-        except (ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(
-                f"{path}:{number}: no comparison or task ({reason}); expected "
-                '{"prompt": {"messages": [...]}, "response_a": {...}, "response_b": {...}} or '
-                '{"prompt": {...}, "responses": [...]}'
-            ) from error
-        found = True
-    if not found:
-        raise DataError(f"{path}: holds no task; write one JSON object per line")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text; convert it") from error
-
-
 def export_folder(options: argparse.Namespace) -> None:
     """Write a campaign's export."""
     with closing(Store(options.db, create=False)) as store:
         result = export(store, options.campaign)
-    write_folder(result, options.folder)
-    print(
-        f"{options.folder}: {len(result.preferences)} preferences, {len(result.ties)} ties, "
-        f"{len(result.votes)} votes"
-    )
+    write_folder(result, options.folder, options.format, options.container)
+    held = lists_of(result, options.format)
+    print(f"{options.folder}: " + ", ".join(f"{len(rows)} {name}" for name, rows in held.items()))
 
 
 def doctor(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from labeling_ui.accounts import Account
@@ -17,6 +17,8 @@ from labeling_ui.ballot import Answer, Flag, Item, Progress, RowId, Turn
 from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
+from labeling_ui.formats import Format, lists_of
+from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.render import render
 from labeling_ui.results import status_of
 from labeling_ui.store import Store
@@ -28,7 +30,7 @@ DeskName = Literal["rate", "adjudicate"]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class NewCampaign(_Body):
@@ -63,7 +65,7 @@ class Api:
     def router(self) -> APIRouter:
         """Every path of the API."""
         router = APIRouter()
-        routes: list[tuple[str, str, Callable[..., JSONResponse]]] = [
+        routes: list[tuple[str, str, Callable[..., Response]]] = [
             ("POST", "/api/campaigns", self.add_campaign),
             ("GET", "/api/campaigns", self.list_campaigns),
             ("GET", "/api/campaigns/{name}/next", self.next_item),
@@ -77,7 +79,7 @@ class Api:
             ("GET", "/api/campaigns/{name}/export", self.export),
         ]
         for method, path, handler in routes:
-            router.add_api_route(path, handler, methods=[method], response_model=None)
+            router.add_api_route(path, handler, methods=[method], **document(method, path, handler))
         return router
 
     def add_campaign(self, request: Request, body: NewCampaign) -> JSONResponse:
@@ -194,16 +196,22 @@ class Api:
         self._callers.need(request, "adjudicator")
         return JSONResponse(asdict(status_of(self._store, name)))
 
-    def export(self, request: Request, name: str) -> JSONResponse:
-        """Comparisons, votes, preferences and ties."""
+    def export(self, request: Request, name: str, format: Format = "records") -> Response:  # noqa: A002
+        """Comparisons, votes, preferences and ties; for TRL, the rows to train on, one a line."""
         admin = self._callers.need(request, "admin")
-        file = f"{name}.json".encode("ascii", "replace").decode().replace("?", "_")
-        exported = export(self._store, name).to_json()
-        self._note(admin, "export", {"campaign": name})
-        return JSONResponse(
-            exported,
-            headers={"Content-Disposition": f'attachment; filename="{file}"'},
-        )
+        lists = lists_of(export(self._store, name), format)
+        self._note(admin, "export", {"campaign": name, "format": format})
+        if format == "records":
+            return JSONResponse(lists, headers=_file(f"{name}.json"))
+        from rlhf.data.containers import as_jsonl
+
+        rows = as_jsonl(next(iter(lists.values())))
+        return Response(rows, media_type=JSON_LINES, headers=_file(f"{name}.{format}.jsonl"))
+
+
+def _file(name: str) -> dict[str, str]:
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    return {"Content-Disposition": f'attachment; filename="{plain}"'}
 
 
 def _sized(task: Task) -> Task:

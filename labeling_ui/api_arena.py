@@ -19,6 +19,7 @@ from labeling_ui.ballot import Answer, Item
 from labeling_ui.callers import Callers, told
 from labeling_ui.limits import PROMPTS, Rate, TooMany
 from labeling_ui.live import MAX_PROMPT
+from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.render import render
 from labeling_ui.store import Conflict
 from labeling_ui.words import Words, words_for
@@ -46,10 +47,10 @@ class ArenaApi:
         routes: list[tuple[str, str, Callable[..., Response]]] = [
             ("GET", "/api/arena", self.unjudged),
             ("POST", "/api/arena", self.ask),
-            ("POST", "/api/arena/votes", self.vote),
+            ("POST", "/api/arena/votes", self.judge),
         ]
         for method, path, handler in routes:
-            router.add_api_route(path, handler, methods=[method], response_model=None)
+            router.add_api_route(path, handler, methods=[method], **document(method, path, handler))
         return router
 
     def unjudged(self, request: Request) -> Response:
@@ -71,7 +72,7 @@ class ArenaApi:
         self._rate.spend(str(account.id))
         lines = self._lines(account, body.prompt, words)
         return StreamingResponse(
-            _streamed(lines), media_type="application/x-ndjson", headers={"X-Accel-Buffering": "no"}
+            _streamed(lines), media_type=JSON_LINES, headers={"X-Accel-Buffering": "no"}
         )
 
     def _lines(self, account: Account, prompt: str, words: Words) -> Generator[dict[str, Any]]:
@@ -94,7 +95,7 @@ class ArenaApi:
         item = self._arena.keep(pair, texts)
         yield {"notice": words("judged_before")} if item is None else {"item": _shown(item)}
 
-    def vote(self, request: Request, body: Answer) -> Response:
+    def judge(self, request: Request, body: Answer) -> Response:
         """Store the caller's vote; who answered, from the left."""
         account = self._callers.need(request, "guest")
         number, policies = self._arena.vote(account.id, body)

@@ -13,6 +13,7 @@ from labeling_ui.audit import entries
 from labeling_ui.ballot import RowId
 from labeling_ui.callers import COOKIE, Callers, Refused, address_of
 from labeling_ui.limits import SIGN_INS, Rate
+from labeling_ui.openapi import document
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.words import languages, words_for
@@ -27,7 +28,7 @@ _Role = Annotated[Text, Field(max_length=20)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Login(_Body):
@@ -107,7 +108,7 @@ class PeopleApi:
             ("GET", "/api/audit", self.audit),
         ]
         for method, path, handler in routes:
-            router.add_api_route(path, handler, methods=[method], response_model=None)
+            router.add_api_route(path, handler, methods=[method], **document(method, path, handler))
         return router
 
     def health(self) -> JSONResponse:

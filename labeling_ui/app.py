@@ -7,12 +7,14 @@ a shared app can be called by whoever passed it.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.api import Api
@@ -24,7 +26,8 @@ from labeling_ui.campaigns import Campaigns
 from labeling_ui.gates import Doors, Guard
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.live import Live, PolicyLoader, load_policies
-from labeling_ui.pages import HEAD, THEME, account, admin, compare, rate, sign_in
+from labeling_ui.openapi import describe, document
+from labeling_ui.pages import HEAD, THEME, account, admin, compare, rate, reference, sign_in
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.words import Words, words_for
@@ -66,6 +69,7 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     campaigns, live = Campaigns(store), Live(serving.policies, serving.loader)
     app.include_router(Api(store, callers, campaigns).router())
     app.include_router(ArenaApi(callers, Arena(store, live, campaigns)).router())
+    _reference(app, callers)
     _plain_pages(app, accounts)
     app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
     app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
@@ -100,6 +104,27 @@ def _plain_pages(app: FastAPI, accounts: Accounts) -> None:
     show("/join", sign_in.join)
     app.get("/", include_in_schema=False)(home)
     app.get("/account", include_in_schema=False, response_model=None)(own)
+
+
+def _reference(app: FastAPI, callers: Callers) -> None:
+    """The description of the API, for programs and for people."""
+
+    @cache
+    def described() -> dict[str, Any]:  # when all routes are there
+        return describe(app)
+
+    def schema(request: Request) -> JSONResponse:
+        """This description."""
+        callers.need(request, "rater")
+        return JSONResponse(described())
+
+    def page(request: Request) -> HTMLResponse:
+        callers.need(request, "rater")
+        return HTMLResponse(reference.page(described()))
+
+    path = "/api/openapi.json"
+    app.add_api_route(path, schema, methods=["GET"], **document("GET", path, schema))
+    app.get("/api/docs", include_in_schema=False)(page)
 
 
 def _words(request: Request) -> Words:

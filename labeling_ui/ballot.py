@@ -17,6 +17,8 @@ Choice = Literal[
     "left", "right", "tie", "both_bad", "good", "bad", "ranked", "rated", "rewritten", "skip"
 ]
 
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
 RowId = Annotated[int, Field(ge=1, lt=1 << 63)]
 """A number that a database can hold."""
 
@@ -73,7 +75,7 @@ class Said:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Answer:
     """A rater's answer; its ``key`` makes it harmless to send it again."""
 
@@ -143,7 +145,7 @@ class Answer:
             raise DataError(f"aspects: say {'1 to 5' if numbers else 'left, right or tie'} each")
 
 
-@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Flag:
     """Something that is wrong with an item."""
 

@@ -1,19 +1,13 @@
 """What the votes of a campaign train: preferences, feedback, demonstrations, and the votes."""
 
-import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, cast
 
 from labeling_ui.intake import find_campaign, guidelines_of
 from labeling_ui.results import Given, Status, answers_of, status, tasks_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import Kind, Settings, Task
-from rlhf.errors import DataError
 from rlhf.records import (
     Comparison,
     Demonstration,
@@ -21,6 +15,8 @@ from rlhf.records import (
     Message,
     Outcome,
     Preference,
+    Prompt,
+    Response,
     Tally,
     Vote,
     settle,
@@ -38,6 +34,17 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """The responses to a prompt from the best to the worst, by mean place over the raters."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    ranks: tuple[int, ...]
+    """1 for the best; those that tie have the same, and the next one counts them: 1, 2, 2, 4."""
+    num_votes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Export:
     """Everything in a campaign, settled. Votes are those that count."""
 
@@ -50,6 +57,7 @@ class Export:
     """Those that tell how well raters agree: no adjudicator's, none that active selection chose."""
     preferences: tuple[Preference, ...] = ()
     ties: tuple[Tie, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
     feedback: tuple[Feedback, ...] = ()
     demonstrations: tuple[Demonstration, ...] = ()
     answers: tuple[dict[str, Any], ...] = ()
@@ -116,7 +124,36 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
         independent=tuple(independent),
         preferences=tuple(preferences),
         ties=tuple(ties),
+        rankings=tuple(one for task, answers in given if (one := _ranking(task, answers))),
     )
+
+
+def _ranking(task: Task, answers: Sequence[Given]) -> Ranking | None:
+    """Where two are compared, the same as settling; None where everybody skipped."""
+    counted = [one for one in _deciding(answers) if one.outcome != "skip"]
+    if not counted:
+        return None
+    count = len(task.responses)
+    points = [0] * count  # two for each response that one stands above, one for each beside
+    for one in counted:
+        places = _places(one)
+        for a in range(count):
+            others = [places[b] for b in range(count) if b != a]
+            points[a] += sum(2 * (places[a] < place) + (places[a] == place) for place in others)
+    order = sorted(range(count), key=lambda index: -points[index])
+    return Ranking(
+        task.prompt,
+        tuple(task.responses[index] for index in order),
+        tuple(1 + sum(point > points[index] for point in points) for index in order),
+        len(counted),
+    )
+
+
+def _places(given: Given) -> dict[int, int]:
+    """The place of each response, by its number, in one answer."""
+    if given.outcome == "ranked":
+        return {r: place for place, group in enumerate(given.content["ranking"]) for r in group}
+    return {0: int(given.outcome == "b"), 1: int(given.outcome == "a")}
 
 
 def _deciding(answers: Sequence[Given]) -> Sequence[Given]:
@@ -131,7 +168,7 @@ def as_vote(task: Task, number: int, comparison: str, given: Given) -> Vote:
     a, b = [(i, j) for i in range(count) for j in range(i + 1, count)][number]
     outcome = given.outcome
     if outcome == "ranked":
-        places = {r: place for place, g in enumerate(given.content["ranking"]) for r in g}
+        places = _places(given)
         outcome = "tie" if places[a] == places[b] else "a" if places[a] < places[b] else "b"
     return Vote(
         comparison=comparison,
@@ -196,143 +233,3 @@ def _rewritten(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> 
 def _rewrites(given: Sequence[tuple[Task, Sequence[Given]]]) -> Iterator[tuple[Task, Given]]:
     for task, answers in given:
         yield from ((task, one) for one in answers if one.outcome == "rewritten")
-
-
-def write_folder(result: Export, folder: Path) -> None:
-    """Write an export as a folder that ``rlhf`` and ``datasets`` read; all of it or nothing.
-
-    Raises:
-        DataError: if there is no vote yet, or ``folder`` exists or cannot be written.
-    """
-    if not result.votes and not result.answers:
-        raise DataError(
-            f"campaign {result.status.name!r} has no votes yet; there is nothing to export"
-        )
-    if folder.exists():
-        raise DataError(f"{folder}: exists already; name a new folder")
-    files = {
-        f"{name}.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        for name, rows in result.to_json().items()
-    }
-    digests = {name: sha256(text.encode()).hexdigest() for name, text in files.items()}
-    files["README.md"] = dataset_card(result, digests)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-            part = Path(scratch, "part")
-            part.mkdir()
-            for name, text in files.items():
-                with (part / name).open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-            part.rename(folder)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: the export cannot be written ({error.strerror}); free space or name "
-            "another folder"
-        ) from error
-
-
-_ORDER = (
-    "preferences", "feedback", "demonstrations", "votes", "answers", "ties", "comparisons"
-)  # fmt: skip
-
-_MEANING = {
-    "preferences": "which response is better. With n votes, skips left out, `margin` is |a - b| / n"
-    " and `agreement` is the winner's votes / n",
-    "feedback": "a response and what the majority of its thumbs says; even ones are left out",
-    "demonstrations": "conversations that end in a response as a rater would have it",
-    "ties": "judged comparisons that neither won, with the counts. Not for training",
-    "votes": "every vote that counts, and skips; `a_side` is where response a was shown",
-    "answers": "every answer that counts, and skips, with the response it is about",
-    "comparisons": "what was asked, with the policy that wrote each response",
-}
-
-_ASKED = {
-    "pairwise": "People compared two responses to a prompt",
-    "ranking": "People ranked several responses to a prompt",
-    "rating": "People rated responses by aspects, from 1 to 5",
-    "thumbs": "People gave responses thumbs up or down",
-    "rewrite": "People rewrote responses as they would have them",
-}
-
-
-def _agreement_rows(result: Export) -> str:
-    """Rows of the card's table: every figure of agreement, with 95 % intervals."""
-    from rlhf.evaluate.agreement import agreement
-
-    found = agreement(result.independent)
-    if found.percent is None:
-        share = result.status.agreement
-        if share is None:
-            return "| agreement | no task has two votes yet |"
-        return f"| agreement | {share:.1%} of pairs of votes on the same task agree |"
-    share = found.percent
-    rows = [
-        f"| agreement | {share.value:.1%} ({share.low:.1%} to {share.high:.1%}) of pairs of votes "
-        f"on the same task agree, {share.n} tasks |"
-    ]
-    for name, figure in (
-        (f"Fleiss' kappa, {found.fleiss_votes} votes each", found.fleiss),
-        ("Krippendorff's alpha, nominal", found.alpha_nominal),
-        ("Krippendorff's alpha, ordinal", found.alpha_ordinal),
-    ):
-        if figure is not None:
-            value = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-            rows.append(f"| {name} | {value}, {figure.n} tasks |")
-    return "\n".join(rows)
-
-
-def dataset_card(result: Export, digests: Mapping[str, str]) -> str:
-    """The README of an export: what it holds, who judged, how well they agree.
-
-    ``digests`` are the SHA-256 of the files beside it.
-    """
-    status = result.status
-    judged = f"{status.complete} of them with {status.overlap} or more votes"
-    raters = "\n".join(f"| {r.name} | {r.votes} | {r.skips} |" for r in status.raters)
-    # `datasets` cannot read an empty file, and the first of these is what it takes.
-    lists = {name: rows for name, rows in result.to_json().items() if rows}
-    files = sorted(lists, key=_ORDER.index)
-    configs = "\n".join(
-        f"- config_name: {name}\n  data_files: {name}.jsonl\n  default: {str(not index).lower()}"
-        for index, name in enumerate(files)
-    )
-    rows = "\n".join(f"| {name} | {len(lists[name])} |" for name in files)
-    meanings = "\n".join(f"- `{name}.jsonl`: {_MEANING[name]}." for name in files)
-    hashes = "\n".join(f"| {name} | `{digest}` |" for name, digest in digests.items())
-    return f"""---
-configs:
-{configs}
----
-# {status.name}
-
-{_ASKED[result.kind]}, blind, each time in an order drawn at random.
-
-| | |
-|---|---|
-| tasks | {status.comparisons}, {judged} |
-| answers | {status.votes}, and {status.skips} skips |
-| raters | {len(status.raters)} |
-{_agreement_rows(result)}
-{rows}
-
-{meanings}
-
-## Guidelines
-
-{result.guidelines or "None were given."}
-
-## Raters
-
-| rater | votes | skips |
-|---|---|---|
-{raters}
-
-## Files
-
-| file | SHA-256 |
-|---|---|
-{hashes}
-"""

@@ -1,7 +1,7 @@
 """What an admin puts in: campaigns, their guidelines and tasks, and raters' lists of tasks."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -142,13 +142,26 @@ def _row(campaign: int, key: str, task: Task) -> dict[str, object]:
     }
 
 
+def _by_comparison(tasks: Iterable[tuple[int, str]]) -> dict[str, tuple[int, str]]:
+    """Two responses have an id in either order, one of which is the task's key."""
+    found: dict[str, tuple[int, str]] = {}
+    for number, record in tasks:
+        task = Task.from_text(record)
+        if len(task.responses) == 2:
+            [pair] = task.comparisons()
+            found |= {pair.id: (number, record), pair.swapped().id: (number, record)}
+    return found
+
+
 def add_to_lists(
     session: Session,
     campaign: CampaignRow,
     pairs: Sequence[tuple[str, str]],
     draw: Callable[[int], str],
 ) -> Added:
-    """Put tasks, by key, on the lists of raters, by name; what is there already is not doubled.
+    """Put tasks, by key or by a comparison's id, on the lists of raters, by name.
+
+    What is there already is not doubled.
 
     Raises:
         DataError: if the campaign has no lists, or a rater or task is not known.
@@ -160,6 +173,8 @@ def add_to_lists(
         select(TaskRow.key, TaskRow.id, TaskRow.record).where(TaskRow.campaign_id == campaign.id)
     )
     tasks = {key: (number, record) for key, number, record in rows}
+    if any(key not in tasks for _, key in pairs):
+        tasks |= _by_comparison(tasks.values())
     given = session.execute(
         select(AssignmentRow.rater_id, AssignmentRow.task_id).where(
             AssignmentRow.campaign_id == campaign.id

@@ -15,7 +15,7 @@ from rlhf.records import Comparison, Prompt, Response, Text, content_hash, from_
 Kind = Literal["pairwise", "ranking", "rating", "thumbs", "rewrite"]
 Use = Literal["work", "gold", "attention", "qualify"]
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 NUM_RESPONSES: Mapping[Kind, tuple[int, int]] = {
     "pairwise": (2, 2),

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         to_json,
     )
     from rlhf.runs import FinishedRun, list_runs, open_run
+    from rlhf.stages.label_client import LabelClient
 
 __all__ = [
     "BestOfNConfig",
@@ -63,6 +64,7 @@ __all__ = [
     "FinishedRun",
     "GRPOConfig",
     "KTOConfig",
+    "LabelClient",
     "Message",
     "ModelError",
     "OnlineDPOConfig",
@@ -130,6 +132,7 @@ _HOME = {
     "FinishedRun": "rlhf.runs",
     "list_runs": "rlhf.runs",
     "open_run": "rlhf.runs",
+    "LabelClient": "rlhf.stages.label_client",
 }
 
 

@@ -12,7 +12,7 @@ Quantization = Literal["auto", "none", "int8", "nf4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Format = Literal[
     "auto", "records", "preference", "messages", "prompt_completion", "unpaired",
-    "hh", "alpaca", "sharegpt", "votes", "text",
+    "hh", "alpaca", "sharegpt", "votes", "text", "arena", "argilla", "label_studio",
 ]  # fmt: skip
 
 STRICT = ConfigDict(extra="forbid", strict=True)

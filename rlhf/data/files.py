@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 Placed = tuple[str, Row]
 """A row and where it stands, as people write it: ``train.jsonl:7``."""
 
-EXPORT = "preferences.jsonl"
-"""The file of a label export that stages train on."""
+EXPORT = ("preferences", "feedback")
+"""The files of a label export that stages train on, whatever container they are in."""
 _BIGGEST_CELL = 2**31 - 1
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
 """What `datasets` and pyarrow raise for files that are not what they should be."""
@@ -30,8 +30,11 @@ def rows(path: str, split: str | None = None) -> Iterator[Placed]:
         DataError: if there is no such thing, it is empty, or a row cannot be decoded.
     """
     place = Path(path)
-    if (place / EXPORT).is_file():
-        found = _rows_of_file(place / EXPORT)
+    if (exported := _exported(place)) is not None:
+        if exported.is_file():
+            found = _rows_of_file(exported)
+        else:
+            found = _rows_of_dataset(str(exported), split, _saved)
     elif place.is_dir():
         found = _rows_of_dataset(path, split, _saved)
     elif place.is_file():
@@ -46,6 +49,18 @@ def rows(path: str, split: str | None = None) -> Iterator[Placed]:
         yield row
     if empty:
         raise DataError(f"{path}: holds no rows; give a file with at least one")
+
+
+def _exported(folder: Path) -> Path | None:
+    """What a label export holds to train on; of two, the first that holds anything."""
+    there = [
+        path
+        for stem in EXPORT
+        for path in (folder / f"{stem}.jsonl", folder / f"{stem}.parquet", folder / stem)
+        if path.is_file() or (path / "dataset_info.json").is_file()
+    ]
+    full = [path for path in there if path.is_dir() or path.stat().st_size]
+    return next(iter(full or there), None)
 
 
 def digest(path: str) -> str:

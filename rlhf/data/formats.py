@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from rlhf.config import Format
 from rlhf.data.cells import PROMPT, RESPONSE, first, number_in, prompt_at, response_at, text_at
 from rlhf.data.dialogue import Row, RowError, conversation, dialogue, transcript
+from rlhf.data.foreign import READERS, Tool
+from rlhf.data.gathered import LeftOut, Names
 from rlhf.data.votes import Judged, is_voted, ranked, votes
 from rlhf.records import (
     Comparison,
@@ -21,7 +23,7 @@ from rlhf.records import (
 )
 
 Item = Preference | Demonstration | Prompt | Feedback | Judged | str
-Parse = Callable[[Row, Metadata], Iterable[Item]]
+Parse = Callable[[Row, Metadata], Iterable[Item | LeftOut]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,22 @@ def text(row: Row, metadata: Metadata) -> Iterable[Item]:  # noqa: ARG001 - as a
         yield content
 
 
+def _foreign(tool: Tool, form: Format, columns: str) -> Shape:
+    """What another labelling tool exported: its comparisons, with the votes that it has."""
+
+    def parse(row: Row, metadata: Metadata) -> Iterable[Item | LeftOut]:
+        found = READERS[tool].parse(row, Names())
+        if isinstance(found, LeftOut):
+            yield found
+        elif len(found.responses) == 1:
+            yield LeftOut("one answer")
+        else:
+            notes = {"origin": metadata["origin"], **found.metadata}
+            yield from replace(found, metadata=notes).judged()
+
+    return Shape(form, columns, READERS[tool].matches, parse)
+
+
 def _has(*groups: Sequence[str]) -> Callable[[Row], bool]:
     return lambda row: all(first(row, group) is not None for group in groups)
 
@@ -188,6 +206,9 @@ def _is_preference(row: Row) -> bool:
 
 
 SHAPES = (
+    _foreign("arena", "arena", "conversation_a, conversation_b, winner"),
+    _foreign("argilla", "argilla", "fields, responses"),
+    _foreign("label-studio", "label_studio", "data, annotations"),
     Shape("records", "prompt {messages}, chosen, rejected", _is_record, record),
     Shape("votes", "prompt, response_a, response_b, votes", is_voted, votes, named=True),
     Shape("votes", "prediction 1, prediction 2, preference", _has(("prediction 1",)), ranked),

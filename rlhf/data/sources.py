@@ -1,6 +1,8 @@
 """Records from anywhere: a file, a folder, a label export, the hub."""
 
+import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -11,6 +13,7 @@ from rlhf.config import SourceConfig
 from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
 from rlhf.data.formats import SHAPES, TURNS, Item, Shape
+from rlhf.data.gathered import LeftOut
 from rlhf.data.votes import Judged
 from rlhf.errors import DataError
 from rlhf.records import (
@@ -25,6 +28,8 @@ from rlhf.records import (
     Vote,
     settle,
 )
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 
@@ -97,7 +102,19 @@ def _converted(source: SourceConfig, kind: type[R]) -> Iterator[R]:
 
 
 def _items(source: SourceConfig) -> Iterator[tuple[str, Item]]:
-    """Every row, understood, with its place."""
+    """Every row, understood, with its place; those of no use are counted on stderr."""
+    left_out: Counter[str] = Counter()
+    for place, item in _all_items(source):
+        if isinstance(item, LeftOut):
+            left_out[item.reason] += 1
+        else:
+            yield place, item
+    if left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+        log.warning("%s: rows left out: %s", source.path, reasons)
+
+
+def _all_items(source: SourceConfig) -> Iterator[tuple[str, Item | LeftOut]]:
     parse = None
     for place, row in rows(source.path, source.split):
         parse = parse or _shape(place, row, source).parse

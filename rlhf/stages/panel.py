@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rlhf.records import Comparison, Message, Outcome, Preference, Prompt, Side
+from rlhf.records import Comparison, Outcome, Preference, Prompt, Side
 from rlhf.sandbox.raters import Rater, panel
-from rlhf.stages.label_client import LabelClient
+from rlhf.stages.label_client import Item, LabelClient
 from rlhf.stages.labelling import label_server, passwords
 
 GUIDELINES = """\
@@ -84,23 +83,23 @@ def _vote(ask: Ask, raters: Sequence[tuple[Rater, LabelClient]]) -> None:
     of_prompt: dict[str, list[Comparison]] = {}
     for comparison in ask.comparisons:
         of_prompt.setdefault(comparison.prompt.id, []).append(comparison)
-    items = [client.next_item(ask.name) for _, client in raters]
+    items = [client.next(ask.name).item for _, client in raters]
     while any(items):
         for seat, (rater, client) in enumerate(raters):
             item = items[seat]
             if item is not None:
                 choice = _choice(rater, item, of_prompt)
-                items[seat] = client.vote(ask.name, item["assignment"], choice)
+                items[seat] = client.vote(ask.name, item, choice).item
 
 
-def _choice(rater: Rater, item: dict[str, Any], of_prompt: dict[str, list[Comparison]]) -> str:
+def _choice(rater: Rater, item: Item, of_prompt: dict[str, list[Comparison]]) -> str:
     """What a rater who sees ``item`` presses."""
-    prompt = Prompt(tuple(Message(**message) for message in item["messages"]))
-    shown = set(item["responses"])
+    prompt = Prompt(item.messages)
+    shown = set(item.responses)
     [comparison] = [
         c for c in of_prompt[prompt.id] if {c.response_a.text, c.response_b.text} == shown
     ]
-    a_side: Side = "left" if item["responses"][0] == comparison.response_a.text else "right"
+    a_side: Side = "left" if item.responses[0] == comparison.response_a.text else "right"
     return _on_screen(rater.vote(comparison, a_side).outcome, a_side)
 
 
@@ -115,8 +114,8 @@ def _on_screen(outcome: Outcome, a_side: Side) -> str:
 def _wait(admin: LabelClient, asks: Sequence[Ask], tell: Tell) -> None:
     left = -1
     while left:
-        done = [admin.progress(ask.name) for ask in asks]
-        now = sum(total - complete for complete, total in done)
+        done = [admin.status(ask.name) for ask in asks]
+        now = sum(one.comparisons - one.complete for one in done)
         if now != left:
             tell(f"{now} comparisons to go")
         left = now

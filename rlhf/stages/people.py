@@ -47,9 +47,10 @@ def wait_for(client: LabelClient, campaign: Campaign) -> None:
     """Return once every comparison of ``campaign`` has its votes."""
     with tqdm(desc="votes complete", disable=None, dynamic_ncols=True) as bar:
         while True:
-            complete, bar.total = client.progress(campaign.name)
-            bar.update(complete - bar.n)
-            if complete >= bar.total:
+            status = client.status(campaign.name)
+            bar.total = status.comparisons
+            bar.update(status.complete - bar.n)
+            if status.complete >= status.comparisons:
                 return
             time.sleep(_POLL_SECONDS)
 

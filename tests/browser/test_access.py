@@ -355,3 +355,24 @@ def test_who_is_invited_joins_changes_the_password_and_makes_a_token(url, chromi
         me = program.get("/api/me", headers={"Authorization": f"Bearer {token}"})
         assert me.status_code == 401
     context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (320, "dark")])
+def test_the_description_of_the_api_is_for_everybody_too(url, chromium, width, scheme):
+    context = chromium.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, locale="ar"
+    )
+    tab = context.new_page()
+    tab.goto(f"{url}/login?next=/rate/")
+    sign_in(tab, "ann")
+    tab.wait_for_selector("[data-state=ready]")
+    tab.goto(f"{url}/api/docs")
+    assert violations(tab) == []
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.evaluate("[document.documentElement.lang, document.documentElement.dir]") == [
+        "en",  # it is not translated, and says so
+        "ltr",
+    ]
+    tab.locator("nav[aria-label=Paths] a", has_text="/votes").click()
+    expect(tab.locator("#vote")).to_be_in_viewport()
+    context.close()

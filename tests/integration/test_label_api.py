@@ -327,7 +327,7 @@ def test_what_the_command_line_exports_is_a_dataset(folder, monkeypatch, capsys)
         campaigns.submit("one", ann, Answer(item.assignment, choice, key))
     store.close()
     assert run("export", "one", "out") == 0
-    assert capsys.readouterr().out == "out: 1 preferences, 1 ties, 2 votes\n"
+    assert capsys.readouterr().out == "out: 2 comparisons, 2 votes, 1 preferences, 1 ties\n"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 

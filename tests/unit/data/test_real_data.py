@@ -1,10 +1,12 @@
 """Every file of the real data beside the checkout is read, row by row, as what it is."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rlhf.config import SourceConfig
+from rlhf.data.foreign import read_foreign
 from rlhf.data.sources import read, read_texts
 from rlhf.records import Demonstration, Feedback, Preference, Prompt
 
@@ -57,3 +59,46 @@ def test_no_real_file_is_forgotten():
         if path.is_file() and path.suffix not in (".md", ".txt")
     }
     assert there == {name for name, _, _ in FILES}
+
+
+@pytest.mark.skipif(DATA is None, reason="the real data are not beside this checkout")
+def test_real_votes_written_as_arena_battles_settle_to_the_same(tmp_path):
+    """Of 999 comparisons by three people each, those with two different answers."""
+    assert DATA is not None
+    winners = ("tie", "model_a", "model_b")
+    rows = json.loads((DATA / "pandalm/testset-v1.json").read_text())
+    battles = [
+        {
+            "model_a": "panda-1",
+            "model_b": "panda-2",
+            "winner": winners[int(row[f"annotator{judge}"])],
+            "judge": f"annotator{judge}",
+            "anony": True,
+            **{
+                f"conversation_{side}": [
+                    {"role": "user", "content": f"{row['instruction']}\n\n{row['input']}"},
+                    {"role": "assistant", "content": str(row[f"response{number}"])},
+                ]
+                for side, number in (("a", 1), ("b", 2))
+            },
+        }
+        for row in rows
+        for judge in (1, 2, 3)
+    ]
+    path = tmp_path / "battles.json"
+    path.write_text(json.dumps(battles))
+    haul = read_foreign(str(path), "arena")
+    assert len(haul.rows) + sum(haul.left_out.values()) == 2997
+    assert haul.left_out.keys() <= {"empty answer", "same answers"}
+    kept = {(one.responses[0].text, one.responses[1].text) for one in haul.rows}
+    asis = read(SourceConfig(path=str(DATA / "pandalm/testset-v1.json")), Preference)
+    expected = {
+        (p.chosen, p.rejected, p.margin)
+        for p in asis
+        if (p.chosen, p.rejected) in kept or (p.rejected, p.chosen) in kept
+    }
+    found = {
+        (p.chosen, p.rejected, p.margin) for p in read(SourceConfig(path=str(path)), Preference)
+    }
+    assert found == expected
+    assert len(found) > 700

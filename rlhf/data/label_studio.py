@@ -1,0 +1,93 @@
+"""Tasks exported from Label Studio as JSON, from its Pairwise and Ranker templates.
+
+The shapes are those of HumanSignal's own examples. ``tutorials/ls_output_data.json`` in
+HumanSignal/RLHF: ``data`` with ``prompt, answer1, answer2``, and ``annotations`` of ``completed_by,
+was_cancelled, result`` whose entries of type ``pairwise`` have ``value.selected`` ``left`` or
+``right``; left is the first response. ``docs/source/tags/ranker.md`` in HumanSignal/label-studio:
+``data`` with ``items`` of ``id, title, body``, and entries of type ``ranker``. Their
+``value.ranker`` is the list of ids in their new order, or an object with that list as its only
+value; with several buckets that is no ranking, and no vote.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from rlhf.data.cells import first, text_at
+from rlhf.data.dialogue import Row, RowError, conversation
+from rlhf.data.gathered import (
+    Ballot,
+    Found,
+    Gathered,
+    Names,
+    objects,
+    prompt_name,
+    response_names,
+    useful,
+)
+from rlhf.records import Message, Prompt, Response
+
+_BODY = ("body", "text", "html", "title")
+
+
+def is_label_studio(row: Row) -> bool:
+    """Whether a row is a task with its annotations."""
+    return isinstance(row.get("data"), Mapping) and ("annotations" in row or "id" in row)
+
+
+def annotated(row: Row, names: Names) -> Found:
+    """The prompt, the responses, and what the annotators chose."""
+    data = row.get("data")
+    if not isinstance(data, Mapping):
+        raise RowError("`data` is missing; export the project as JSON")
+    shown = cast("Row", data)
+    items = objects(shown.get(names.responses[0] if len(names.responses) == 1 else "items"))
+    if items:
+        ids = [str(item.get("id", number)) for number, item in enumerate(items)]
+        responses = tuple(map(_item, items, ids))
+    else:
+        ids = list(response_names(shown, names))
+        responses = tuple(Response(text_at(shown, key)) for key in ids)
+    name = prompt_name(shown, names)
+    value: object = shown[name]
+    if isinstance(value, list):
+        prompt = Prompt(conversation(cast("object", value)))
+    else:
+        prompt = Prompt((Message("user", text_at(shown, name)),))
+    notes: dict[str, Any] = {"id": row["id"]} if isinstance(row.get("id"), (str, int)) else {}
+    return useful(Gathered(prompt, responses, tuple(_ballots(row, ids, names)), notes))
+
+
+def _item(item: Row, key: str) -> Response:
+    name = first(item, _BODY)
+    if name is None:
+        raise RowError(f"item {key!r} has no {', '.join(_BODY)}")
+    return Response(text_at(item, name), key)
+
+
+def _ballots(row: Row, ids: list[str], names: Names) -> Iterator[Ballot]:
+    for annotation in objects(row.get("annotations")):
+        who = annotation.get("completed_by")
+        if isinstance(who, Mapping):
+            inner = cast("Row", who)
+            who = inner.get("email") or inner.get("id")
+        if annotation.get("was_cancelled"):
+            continue
+        for result in objects(annotation.get("result")):
+            if names.question in (None, result.get("from_name")):
+                value = result.get("value")
+                places = _places(cast("Row", value) if isinstance(value, Mapping) else {}, ids)
+                if places is not None:
+                    yield Ballot(str(who), places)
+
+
+def _places(value: Row, ids: list[str]) -> tuple[int, ...] | None:
+    if len(ids) == 2 and value.get("selected") in ("left", "right"):
+        return (0, 1) if value["selected"] == "left" else (1, 0)
+    ranked = value.get("ranker")
+    if isinstance(ranked, Mapping):
+        lists = [one for one in cast("Row", ranked).values() if one]
+        ranked = lists[0] if len(lists) == 1 else None
+    if not isinstance(ranked, list):
+        return None
+    order = [str(one) for one in cast("list[object]", ranked)]
+    return tuple(map(order.index, ids)) if sorted(order) == sorted(ids) else None
