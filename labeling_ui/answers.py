@@ -166,6 +166,23 @@ class Judged(_Answer):
     policies: list[str]
 
 
+class DraftShown(_Answer):
+    """How far the policies are with the prompts of a campaign."""
+
+    campaign: str
+    prompts: int
+    answered: int
+    problem: str
+    going: bool
+
+
+class DraftsShown(_Answer):
+    """The policies that can answer, and the latest campaign that was made so."""
+
+    policies: list[str]
+    draft: DraftShown | None
+
+
 class CampaignShown(_Answer):
     """A campaign as its raters see it; ``contested`` is for adjudicators."""
 

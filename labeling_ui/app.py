@@ -19,15 +19,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.api import Api
 from labeling_ui.api_arena import ArenaApi
+from labeling_ui.api_drafts import DraftsApi
 from labeling_ui.api_people import PeopleApi
 from labeling_ui.arena import Arena
 from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.drafts import Drafts
 from labeling_ui.gates import Doors, Guard
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.live import Live, PolicyLoader, load_policies
 from labeling_ui.openapi import describe, document
-from labeling_ui.pages import HEAD, THEME, account, admin, compare, rate, reference, sign_in
+from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.words import Words, words_for
@@ -69,8 +71,10 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     campaigns, live = Campaigns(store), Live(serving.policies, serving.loader)
     app.include_router(Api(store, callers, campaigns).router())
     app.include_router(ArenaApi(callers, Arena(store, live, campaigns)).router())
+    app.include_router(DraftsApi(store, callers, Drafts(store, live, campaigns)).router())
     _reference(app, callers)
     _plain_pages(app, accounts)
+    _making(app, accounts, [run.name for run in serving.policies])
     app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
     app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
     pages = {
@@ -104,6 +108,20 @@ def _plain_pages(app: FastAPI, accounts: Accounts) -> None:
     show("/join", sign_in.join)
     app.get("/", include_in_schema=False)(home)
     app.get("/account", include_in_schema=False, response_model=None)(own)
+
+
+def _making(app: FastAPI, accounts: Accounts, policies: Sequence[str]) -> None:
+    """The page on which an admin makes a campaign."""
+
+    def make(request: Request) -> Response:
+        who = signed_in(accounts, request.cookies)
+        if who is None:
+            return RedirectResponse("/login?next=/new")
+        if not who.may("admin"):
+            return HTMLResponse(sign_in.refused(_words(request)), 403)
+        return HTMLResponse(new.page(_words(request), policies))
+
+    app.get("/new", include_in_schema=False, response_model=None)(make)
 
 
 def _reference(app: FastAPI, callers: Callers) -> None:

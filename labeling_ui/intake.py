@@ -1,7 +1,7 @@
 """What an admin puts in: campaigns, their guidelines and tasks, and raters' lists of tasks."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -106,7 +106,7 @@ def add_tasks(
             task.check(rules)
         except DataError as error:
             raise DataError(f"task {number}: {error}") from error
-    _check_blindness(campaign.name, tasks)
+    check_blindness(campaign.name, {r.policy for task in tasks for r in task.responses})
     known = set(session.scalars(select(TaskRow.key).where(TaskRow.campaign_id == campaign.id)))
     fresh: dict[str, Task] = {}
     for task in tasks:
@@ -118,11 +118,15 @@ def add_tasks(
     return Added(len(fresh), len(tasks) - len(fresh))
 
 
-def _check_blindness(name: str, tasks: Sequence[Task]) -> None:
-    policies = {r.policy for task in tasks for r in task.responses if r.policy}
+def check_blindness(name: str, policies: Set[str]) -> None:
+    """The name of a campaign is for raters, who must not learn a policy from it.
+
+    Raises:
+        DataError: if there are several policies, and the name has one of them as a word.
+    """
     words = {word.lower() for word in re.split(r"[\W_]+", name)}
     shown = sorted(policy for policy in policies if policy.lower() in words)
-    if len(policies) > 1 and shown:
+    if len(policies - {""}) > 1 and shown:
         raise DataError(
             f"campaign name {name!r} would show policy {shown[0]!r} to the raters; choose a "
             "neutral name"

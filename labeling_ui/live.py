@@ -4,11 +4,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from rlhf.records import Message
+from rlhf.records import Message, Prompt, Response
 
 MAX_PROMPT = 8000
+MAX_ANSWER = 256
+"""Tokens."""
 
 
 class Policies(Protocol):
@@ -21,6 +23,10 @@ class Policies(Protocol):
 
     def stream(self, name: str, messages: tuple[Message, ...]) -> Iterator[str]:
         """The growing answer of one policy."""
+        ...
+
+    def respond(self, name: str, prompts: Sequence[Prompt], sampling: Any) -> list[str]:  # noqa: ANN401
+        """One response of a policy to each prompt."""
         ...
 
 
@@ -58,6 +64,18 @@ class Live:
         names = policies.names
         streams = [policies.stream(names[number], messages) for number in (left, right)]
         return side_by_side(*streams)
+
+    def respond(self, number: int, prompts: Sequence[Prompt], first: int) -> list[Response]:
+        """One response of the policy of that number to each prompt, drawn alike every time.
+
+        ``first`` is the number of the first prompt, where others came before it.
+        """
+        from rlhf.model.generate import Sampling  # with torch, which a server may do without
+
+        policies = self.policies()
+        name = policies.names[number]
+        texts = policies.respond(name, prompts, Sampling(MAX_ANSWER, seed=number, first=first))
+        return [Response(text, name) for text in texts]
 
 
 def side_by_side(left: Iterator[str], right: Iterator[str]) -> Iterator[tuple[str, str]]:

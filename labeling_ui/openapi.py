@@ -90,6 +90,8 @@ DOCS: dict[tuple[str, str], Doc] = {
     ("POST", _IN_CAMPAIGN + "/beat/{assignment}"): Doc("votes", "rater", a.Done, errors=(404, 409)),
     ("POST", _IN_CAMPAIGN + "/flags"): Doc("votes", "rater", a.Done, 201, (404, 409)),
     ("GET", _IN_CAMPAIGN + "/history"): Doc("votes", "rater", list[a.PastShown], errors=(404,)),
+    ("GET", "/api/drafts"): Doc("campaigns", "admin", a.DraftsShown),
+    ("POST", "/api/drafts"): Doc("campaigns", "admin", a.DraftShown, 202, (409,)),
     ("GET", "/api/arena"): Doc("votes", "guest", a.BattleOpen),
     ("POST", "/api/arena"): Doc("votes", "guest", None),
     ("POST", "/api/arena/votes"): Doc("votes", "guest", a.Judged, errors=(404, 409)),

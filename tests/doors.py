@@ -1,11 +1,17 @@
 """What each person may do at every path of the server: the table that the tests hold it to."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.routing import Mount
 
-from tests.labeling import PASSWORD
+from labeling_ui.app import create_app
+from labeling_ui.store import Store
+from tests.labeling import PASSWORD, cheap_accounts
 
 PAGES = {"rate": "rater", "compare": "guest", "admin": "admin"}
 
@@ -59,6 +65,7 @@ OURS = {
     ("GET", "/login"): everybody(200),
     ("GET", "/join"): everybody(200),
     ("GET", "/account"): Door(307, 200, 200, 200, 200),
+    ("GET", "/new"): Door(307, 403, 403, 403, 200),
     ("GET", "/api/words"): everybody(200),
     ("POST", "/api/login"): everybody(401, LOGIN),
     ("POST", "/api/logout"): everybody(200),
@@ -83,6 +90,8 @@ OURS = {
     ("POST", CAMPAIGN + "/beat/{assignment}"): raters(404, None, BEAT),
     ("POST", CAMPAIGN + "/flags"): raters(404, FLAG),
     ("GET", CAMPAIGN + "/history"): raters(404),
+    ("GET", "/api/drafts"): admins(200),
+    ("POST", "/api/drafts"): admins(422, {"name": "x", "prompts": [], "policies": []}),
     ("GET", "/api/arena"): signed_in(200),
     ("POST", "/api/arena"): signed_in(422, {"prompt": " "}),
     ("POST", "/api/arena/votes"): signed_in(404, VOTE),
@@ -110,6 +119,17 @@ EVENTS = {
     ("GET", "/gradio_api/queue/data"): Door(401, 401, 422, 422, 422),
 }
 SHUT = everybody(404)
+
+
+def all_routes(database: Path) -> list[tuple[str, str]]:
+    """Method and path of everything that a server on ``database`` answers."""
+
+    async def found() -> list[tuple[str, str]]:
+        with closing(Store(database)) as store:
+            return list(routes(create_app(store, cheap_accounts(store))))
+
+    with ThreadPoolExecutor(1) as pool:  # the thread that asks may have a loop of its own
+        return pool.submit(asyncio.run, found()).result()
 
 
 def routes(parent: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -63,7 +63,7 @@ def overview_html(campaigns: list[Glance], asked: Asked) -> str:
     """A line for each campaign, the one that is looked at marked."""
     if not campaigns:
         return (
-            '<p class="rl-wait">No campaign yet. Make one with '
+            '<p class="rl-wait">No campaign yet. <a href="/new">Make one</a> here, or with '
             "<code>rlhf label import NAME FILE.jsonl</code>.</p>"
         )
     return f'<div class="rl-card rl-campaigns">{"".join(_line(c, asked) for c in campaigns)}</div>'
@@ -147,7 +147,8 @@ class Admin:
     def look(self, request: gr.Request) -> tuple[str, str]:
         """Campaigns, and the figures of the one that is asked for or the newest."""
         asked, campaigns = self._asked(request)
-        top = f"<h1 id='rl-content'>Campaigns</h1>{overview_html(campaigns, asked)}"
+        title = "<h1 id='rl-content'>Campaigns</h1><a class='rl-side' href='/new'>New campaign</a>"
+        top = f"<div class='rl-tools'>{title}</div>{overview_html(campaigns, asked)}"
         if not asked.campaign:
             return _page(top), ""
         try:

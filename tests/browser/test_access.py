@@ -100,6 +100,10 @@ def visit(url, tab):
     expect(tab.locator("[data-part=invitations] .rl-once")).to_contain_text("/join#")
     expect(tab.locator(".rl-log li").first).to_be_visible()
     yield "account of an admin"
+    tab.goto(f"{url}/new")
+    tab.check("[value=prompts]")
+    expect(tab.locator("#prompts")).to_be_visible()
+    yield "new campaign"
 
 
 def violations(tab) -> list[str]:

@@ -1,6 +1,5 @@
 """Everything that can be asked of the server, by everybody who can ask."""
 
-import asyncio
 import re
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -10,11 +9,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from labeling_ui.app import create_app
 from labeling_ui.limits import PER_ACCOUNT
-from labeling_ui.store import Store
-from tests.doors import GRADIO, OURS, PAGES, WHO, door, routes
-from tests.labeling import PASSWORD, cheap_accounts, client, running
+from tests.doors import GRADIO, OURS, PAGES, WHO, all_routes, door
+from tests.labeling import PASSWORD, client, running
 
 pytestmark = pytest.mark.integration
 
@@ -31,11 +28,7 @@ def url(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def every_route(tmp_path_factory):
-    async def found() -> list[tuple[str, str]]:
-        with closing(Store(tmp_path_factory.mktemp("label") / "label.db")) as store:
-            return list(routes(create_app(store, cheap_accounts(store))))
-
-    return asyncio.run(found())
+    return all_routes(tmp_path_factory.mktemp("label") / "label.db")
 
 
 def test_every_route_has_a_row_and_every_row_a_route(every_route):

@@ -35,6 +35,9 @@ class Scripted:
         yield f"{name}:"
         yield f"{name}: {messages[-1].content}"
 
+    def respond(self, name, prompts, sampling):  # noqa: ARG002
+        raise AssertionError("a battle streams")
+
 
 class Room:
     """A store with an arena and two people."""
