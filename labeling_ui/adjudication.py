@@ -134,6 +134,12 @@ def contested(session: Session, campaign: CampaignRow, rater: int, now: datetime
     return list(session.scalars(CONTESTED, values))
 
 
+def answers_apart(session: Session, campaign: int) -> dict[int, float]:
+    """By task, the share of the answers so far that are not the most frequent one."""
+    rows = session.execute(select(_split.c.task_id, _split.c.share), {"campaign": campaign})
+    return dict(rows.all())
+
+
 class Bench(Desk):
     """What one adjudicator of one campaign has decided and gets next, inside one transaction.
 

@@ -4,6 +4,7 @@ Everything here is for admins: it names policies.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -13,11 +14,11 @@ from labeling_ui.export import as_vote
 from labeling_ui.intake import find_campaign
 from labeling_ui.results import COMPARABLE, Given, given_where, tasks_where
 from labeling_ui.store import Store
-from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
+from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, UserRow, VoteRow
 from labeling_ui.tasks import Kind, Settings, Task
 from rlhf.records import Comparison, Outcome, Vote
 
-Show = Literal["all", "disagreement", "ties", "skipped"]
+Show = Literal["all", "disagreement", "ties", "skipped", "flagged"]
 SHOWS: tuple[Show, ...] = get_args(Show)
 PER_PAGE = 10
 
@@ -68,11 +69,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Flagged:
+    """Something wrong with a task that somebody pointed out."""
+
+    rater: str
+    kind: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A task and what raters said of it."""
 
     task: Task
     given: tuple[Given, ...]
+    flags: tuple[Flagged, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +199,11 @@ def cases(store: Store, name: str, wanted: Wanted) -> Cases:
     with store.read() as session:
         campaign = find_campaign(session, name)
         kind = Settings.from_text(campaign.settings).kind
-        found = _matching(campaign.id, kind, wanted)
+        found = (
+            _flagged(campaign.id, wanted.rater)
+            if wanted.show == "flagged"
+            else _matching(campaign.id, kind, wanted)
+        )
         total = session.scalar(select(func.count()).select_from(found.subquery())) or 0
         page = found.limit(PER_PAGE).offset((max(1, wanted.page) - 1) * PER_PAGE)
         numbers = session.scalars(page).all()
@@ -196,11 +211,36 @@ def cases(store: Store, name: str, wanted: Wanted) -> Cases:
         by_task: defaultdict[int, list[Given]] = defaultdict(list)
         for one in given_where(session, *_live(campaign.id), VoteRow.task_id.in_(numbers)):
             by_task[one.task].append(one)
-    return Cases(total, tuple(Case(tasks[number], tuple(by_task[number])) for number in numbers))
+        flags: defaultdict[int, list[Flagged]] = defaultdict(list)
+        for number, *flag in session.execute(_FLAGS.where(FlagRow.task_id.in_(numbers))):
+            flags[number].append(Flagged(*flag))
+    return Cases(
+        total,
+        tuple(Case(tasks[n], tuple(by_task[n]), tuple(flags[n])) for n in numbers),
+    )
 
 
 def _live(campaign: int) -> tuple[Any, ...]:
     return (VoteRow.campaign_id == campaign, VoteRow.live)
+
+
+_FLAGS = (
+    select(FlagRow.task_id, UserRow.name, FlagRow.kind, FlagRow.note)
+    .join(UserRow, UserRow.id == FlagRow.user_id)
+    .order_by(FlagRow.id)
+)
+
+
+def _flagged(campaign: int, rater: str) -> Select[int]:
+    """The numbers of the tasks that somebody, or ``rater``, flagged; answered or not."""
+    found = (
+        select(FlagRow.task_id)
+        .join(UserRow, UserRow.id == FlagRow.user_id)
+        .where(FlagRow.campaign_id == campaign)
+    )
+    if rater:
+        found = found.where(UserRow.name == rater)
+    return found.distinct().order_by(FlagRow.task_id)
 
 
 def _matching(campaign: int, kind: Kind, wanted: Wanted) -> Select[int]:
@@ -211,7 +251,7 @@ def _matching(campaign: int, kind: Kind, wanted: Wanted) -> Select[int]:
         func.count().filter(VoteRow.outcome.in_(outcomes))
         for outcomes in (COMPARABLE, ("a", "good"), ("b", "bad"), ("skip",))
     )
-    having: dict[Show, tuple[ColumnElement[bool], ...]] = {
+    having: Mapping[str, tuple[ColumnElement[bool], ...]] = {
         "all": (),
         "disagreement": (different > 1,),
         "ties": (judgements > 0, first == second),

@@ -26,6 +26,7 @@ _SHOWN: dict[Show, str] = {
     "disagreement": "Disagreement",
     "ties": "No winner",
     "skipped": "Skipped",
+    "flagged": "Flagged",
 }
 
 

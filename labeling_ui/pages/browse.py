@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from labeling_ui.judged import PER_PAGE, Case, Cases
+from labeling_ui.judged import PER_PAGE, Case, Cases, Flagged
 from labeling_ui.render import render
 from labeling_ui.results import Given
 from rlhf.records import Response
@@ -45,6 +45,7 @@ def _case(case: Case) -> str:
         for i, response in enumerate(case.task.responses)
     )
     said = "".join(f"<li>{_said(one)}</li>" for one in case.given)
+    said += "".join(f"<li>{_flag(one)}</li>" for one in case.flags)
     return (
         f'<article class="rl-case rl-card"><div class="rl-talk">{turns}</div>'
         f'<div class="rl-pair">{responses}</div><ul class="rl-said">{said}</ul></article>'
@@ -70,6 +71,12 @@ def _said(given: Given) -> str:
         f"<bdi>{escape(given.rater)}</bdi>{judge} <b>{_SAID[given.outcome]}</b>{strength}"
         f"{_content(given.content)}{shown}{reason}"
     )
+
+
+def _flag(flag: Flagged) -> str:
+    note = f' <q dir="auto">{escape(flag.note)}</q>' if flag.note else ""
+    kind = f'<b class="rl-doubt">flag: {escape(flag.kind)}</b>'
+    return f"<bdi>{escape(flag.rater)}</bdi> {kind}{note}"
 
 
 def _content(content: Mapping[str, Any]) -> str:

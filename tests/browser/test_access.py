@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from labeling_ui.keymap import load_keymap
 from labeling_ui.words import languages
 from rlhf.records import Comparison, Message, Prompt, Response, to_json
+from tests.axe import violations
 from tests.labeling import PASSWORD, client, comparisons, running
 
 FORMULA = "$$x = \\frac{-b \\pm \\sqrt{b^2 - 4ac}}{2a}$$"
@@ -104,16 +104,6 @@ def visit(url, tab):
     tab.check("[value=prompts]")
     expect(tab.locator("#prompts")).to_be_visible()
     yield "new campaign"
-
-
-def violations(tab) -> list[str]:
-    found = Axe().run(tab).response["violations"]
-    return [
-        f"{one['id']}: {node['html'][:120]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from labeling_ui.arena import Arena
@@ -147,6 +148,62 @@ def test_the_bytes_are_the_same_whoever_wrote_which_response(tmp_path, monkeypat
     assert "arrives on" in str(heard[0])
     for one, other in zip(*heard, strict=True):
         assert without_chance(one) == without_chance(other)
+
+
+ANSWERS = {
+    "pairwise": {"choice": "left"},
+    "ranking": {"choice": "ranked", "ranking": [[1], [0]]},
+    "rating": {"choice": "rated", "aspects": {"honest": 3}},
+    "thumbs": {"choice": "good"},
+    "rewrite": {"choice": "rewritten", "text": "better"},
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_no_kind_of_task_tells_who_wrote_what(tmp_path, monkeypatch, kind):
+    """The same texts in the same places, of one policy and then of the other; all who judge."""
+    settings = {"kind": kind, "overlap": 2, "aspects": ["honest"] if kind == "rating" else []}
+    heard = []
+    monkeypatch.setattr(
+        "labeling_ui.app.Campaigns", lambda store: Campaigns(store, draw=lambda n: "01"[:n])
+    )
+    for policies in (("secretive-sft", "ppo"), ("ppo", "secretive-sft")):
+        texts = ("one", "two") if kind in ("pairwise", "ranking") else ("one",)
+        written = zip(texts, policies, strict=False)
+        responses = [{"text": text, "policy": policy} for text, policy in written]
+        row = {"prompt": to_json(comparisons(1)[0].prompt), "responses": responses}
+        with running(tmp_path / f"{policies[0]}.db") as url:
+            with client(url, "admin") as admin:
+                body = {"name": "blind", "settings": settings, "comparisons": [row]}
+                assert admin.post("/api/campaigns", json=body).status_code == 200
+            heard.append(kind_of_session(url, ANSWERS[kind]))
+    assert '"one"' in str(heard[0])
+    assert "secretive" not in str(heard)
+    for one, other in zip(*heard, strict=True):
+        assert without_chance(one) == without_chance(other)
+
+
+def kind_of_session(url: str, answer: dict) -> list[tuple[int, dict[str, str], str]]:
+    """Everything that two raters and then an adjudicator receive over one task."""
+    received, place = [], "/api/campaigns/blind"
+    other = {"choice": "tie"} if answer["choice"] == "left" else {"choice": "bad"}
+    desks = [("ann", "rate", answer), ("bob", "rate", answer), ("judy", "adjudicate", answer)]
+    if answer["choice"] in ("left", "good"):
+        desks[1] = ("bob", "rate", other)
+    if "ranking" in answer:
+        desks[1] = ("bob", "rate", answer | {"ranking": [[0], [1]]})
+    for name, desk, said in desks:
+        with client(url, name) as person:
+            received.append(person.get("/api/campaigns?html=true"))
+            received.append(person.get(f"{place}/next", params={"html": True, "desk": desk}))
+            if (item := received[-1].json()["item"]) is None:
+                continue
+            vote = {"assignment": item["assignment"], "key": f"key-{name}", **said}
+            for what, body in (("votes", vote), ("undo", {}), ("votes", vote | {"key": name * 3})):
+                received.append(person.post(f"{place}/{what}?desk={desk}&html=true", json=body))
+                assert received[-1].status_code == 200
+            received.append(person.get(f"{place}/history?desk={desk}"))
+    return [(one.status_code, dict(one.headers), one.text.replace(url, "")) for one in received]
 
 
 def without_chance(answer: tuple[int, dict[str, str], str]) -> tuple:

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from rlhf.records import Prompt, to_json
+from tests.axe import violations
 from tests.labeling import client, running
 
 
@@ -169,6 +170,7 @@ def test_what_raters_disagree_on_is_decided_by_keyboard(url, begin, enter):
     expect(said.locator("li").nth(1)).to_be_hidden()
     said.locator("summary").press("Enter")
     expect(said.locator("li").nth(1)).to_have_text("Tiethe same\nto me")
+    assert violations(desk) == []
     desk.keyboard.press("2")
     done(desk, 1)
     assert [one["margin"] for one in export(url, "contest")["preferences"]] == [1]
@@ -180,8 +182,9 @@ def test_what_raters_disagree_on_is_decided_by_keyboard(url, begin, enter):
 
 @pytest.mark.parametrize("kind", ["ranking", "rating", "thumbs", "rewrite"])
 @pytest.mark.parametrize("width", [1440, 320])
-def test_no_kind_is_wider_than_the_screen(begin, kind, width):
+def test_no_kind_is_wider_than_the_screen_or_has_what_axe_finds_serious(begin, kind, width):
     aspects = {"aspects": ["helpful", "honest", "harmless"]} if kind == "rating" else {}
     count = 4 if kind == "ranking" else 1
     tab = begin(f"{kind} {width}", count, width=width, kind=kind, **aspects)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert violations(tab) == []

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labeling_ui import dashboard
-from labeling_ui.ballot import Answer
+from labeling_ui.ballot import Answer, Flag
 from labeling_ui.callers import COOKIE
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.dashboard import Dashboard, figures_of, timeline_of, work
@@ -262,6 +262,22 @@ def test_a_case_holds_every_vote_that_counts(full):
         ("cy", "skip"),
     ]
     assert {one.order for one in case.given} == {"01"}
+
+
+def test_what_was_flagged_is_found_whether_it_was_answered_or_not(full):
+    full.campaigns.add("one", [Task.of(_numbered(77))])
+    ann = full.raters["ann"]
+    item = full.campaigns.next("one", ann).item
+    assert item is not None
+    full.campaigns.flag("one", ann, Flag(item.assignment, "unsafe", "<b>look</b>"))
+    found = cases(full.store, "one", Wanted("flagged"))
+    [case] = found.cases
+    assert (found.total, case.given) == (1, ())
+    assert [(f.rater, f.kind, f.note) for f in case.flags] == [("ann", "unsafe", "<b>look</b>")]
+    shown = cases_html(found, 1, "")
+    assert "flag: unsafe" in shown
+    assert "<b>look" not in shown
+    assert cases(full.store, "one", Wanted("flagged", rater="bob")).total == 0
 
 
 def test_more_tasks_than_fit_are_paged(store):
