@@ -79,6 +79,58 @@ def test_nothing_runs_is_fetched_or_covers_the_page_and_the_exact_text_is_exact(
     assert len(votes) == len(MARKUP) + 1
 
 
+KEYS = {
+    "ranking": ("1", "2", "3", "Enter"),
+    "rating": ("3", "Enter"),
+    "thumbs": ("2",),
+    "rewrite": ("e", "Control+Enter"),
+}
+SHOWN = """() => [...document.querySelectorAll(".rl-text *, .rl-rate :is(img, script, iframe)")]
+  .map((part) => part.localName)"""
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_no_kind_of_task_runs_what_it_shows(url, enter, kind):
+    texts = MARKUP[::6]
+    tasks = [
+        {
+            "prompt": to_json(Prompt.from_text(text)),
+            "responses": [
+                {"text": f"{k} {text}", "policy": text}
+                for k in range(3 if kind == "ranking" else 1)
+            ],
+        }
+        for text in texts
+    ]
+    aspects = ["<img src=x onerror=trap(1)>"] if kind == "rating" else []
+    settings = {"kind": kind, "aspects": aspects}
+    with client(url, "admin") as admin:
+        body = {"name": kind, "settings": settings, "comparisons": tasks, "guidelines": texts[0]}
+        assert admin.post("/api/campaigns", json=body).status_code == 200
+    tab = enter(url, "bob")
+    tab.add_init_script(TRAP)
+    tab.reload()
+    tab.wait_for_selector("[data-state=ready]")
+    tab.select_option(".rl-pick", kind)
+    tab.wait_for_selector("[data-state=ready]")
+    for number, text in enumerate(texts, start=1):
+        assert tab.evaluate("window.sprung") == [], text
+        assert not FORBIDDEN & set(tab.evaluate(SHOWN)), text
+        for key in KEYS[kind]:
+            tab.keyboard.press(key)
+        expect(tab.locator("[data-count]")).to_contain_text(f"{number} of")
+        tab.wait_for_selector("[data-state=ready], [data-state=done]")
+    tab.keyboard.press("u")
+    tab.wait_for_selector("[data-state=ready]")
+    tab.keyboard.press("h")
+    expect(tab.locator(".rl-history li").first).to_be_visible()
+    assert tab.evaluate("window.sprung") == []
+    if kind == "rewrite":
+        with client(url, "admin") as admin:
+            rows = admin.get(f"/api/campaigns/{kind}/export").json()["demonstrations"]
+        assert {row["messages"][-1]["content"] for row in rows} == {f"0 {t}" for t in texts[:-1]}
+
+
 def test_an_admin_who_looks_at_them_is_safe_too(url, enter):
     with client(url, "admin") as admin:  # the one of our hostile names that is a name
         admin.post("/api/users", json={"name": "__proto__", "password": PASSWORD})
