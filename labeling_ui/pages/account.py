@@ -12,7 +12,7 @@ _SAID = (
 
 def page(words: Words, account: Account) -> str:
     """The whole page of ``account``."""
-    sections = _password(words) + _tokens(words)
+    sections = _password(words) + _tokens(words, account)
     if account.may("admin"):
         sections += _invitations(words) + _log(words)
     body = f"""<header class="rl-top">{brand()}<nav aria-label="{words("pages")}">
@@ -32,9 +32,10 @@ def _password(words: Words) -> str:
   <button type="submit" class="rl-main">{words("change_password")}</button></form>"""
 
 
-def _tokens(words: Words) -> str:
+def _tokens(words: Words, account: Account) -> str:
+    api = '<p><a href="/api/docs" lang="en" dir="ltr">HTTP API</a></p>' * account.may("rater")
     return f"""<form class="rl-card" data-part="tokens" novalidate>
-  <h2>{words("tokens")}</h2><ul data-list></ul>
+  <h2>{words("tokens")}</h2>{api}<ul data-list></ul>
   <p class="rl-problem" role="status" dir="auto"></p><output class="rl-once" dir="ltr"></output>
   <button type="submit" class="rl-main">{words("make_token")}</button></form>"""
 

@@ -6,5 +6,5 @@ onSubmit(document.querySelector("form"), async (form) => {
   }
   // Only a path of this site: "//elsewhere" and "/\elsewhere" are not one.
   const next = new URLSearchParams(location.search).get("next") || "";
-  location.assign(/^\/(rate|compare|admin|account)\/?$/.test(next) ? next : "/");
+  location.assign(/^\/(rate|compare|admin|account|new)\/?$/.test(next) ? next : "/");
 });

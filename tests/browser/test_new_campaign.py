@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from rlhf.records import to_json
-from tests.labeling import client, comparisons, running
+from tests.labeling import PASSWORD, client, comparisons, running
 
 
 class Policies:
@@ -105,6 +105,17 @@ def test_a_campaign_is_made_from_prompts_that_policies_answer(url, form):
     tab.get_by_role("button", name="Make the campaign").click()
     expect(tab.locator(".rl-problem")).to_contain_text("would show policy 'one'")
     assert status(url, "one two").status_code == 404
+
+
+def test_who_must_sign_in_first_comes_back_to_it(url, chromium):
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.goto(f"{url}/new")
+    tab.fill("#name", "admin")
+    tab.fill("#password", PASSWORD)
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("heading", name="New campaign")).to_be_visible()
+    context.close()
 
 
 def test_with_one_policy_there_is_nothing_to_compare(form):
