@@ -367,6 +367,6 @@ def test_the_description_of_the_api_is_for_everybody_too(url, chromium, width, s
         "en",  # it is not translated, and says so
         "ltr",
     ]
-    tab.locator("nav[aria-label=Paths] a", has_text="/votes").click()
+    tab.locator("nav[aria-label=Paths] a", has_text="{name}/votes").click()
     expect(tab.locator("#vote")).to_be_in_viewport()
     context.close()
