@@ -5,14 +5,14 @@ count towards how well raters agree.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, bindparam, case, exists, func, or_, select, update
+from sqlalchemy import Select, bindparam, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from labeling_ui.assign import Assigned, Desk, Rules, stamp
-from labeling_ui.ballot import Item, Progress, Said, Turn, draw_order, shown
+from labeling_ui.assign import Assigned, Desk, stamp
+from labeling_ui.ballot import Item, Progress, Said, Turn, shown
 from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
 from labeling_ui.tasks import Kind, Settings
 
@@ -141,37 +141,17 @@ def answers_apart(session: Session, campaign: int) -> dict[int, float]:
 
 
 class Bench(Desk):
-    """What one adjudicator of one campaign has decided and gets next, inside one transaction.
-
-    Args:
-        connection: The transaction, one that writes.
-        rules: The campaign.
-        rater: The adjudicator's number.
-        now: The time, in UTC.
-        draw: Draws the order in which so many responses are shown.
-        queue: What :func:`contested` found a moment ago.
-    """
+    """What one adjudicator of one campaign has decided and gets next, inside one transaction."""
 
     decides = True
-
-    def __init__(
-        self,
-        connection: Connection,
-        rules: Rules,
-        rater: int,
-        now: datetime,
-        draw: Callable[[int], str] = draw_order,
-        *,
-        queue: Sequence[int] = (),
-    ) -> None:
-        super().__init__(connection, rules, rater, now, draw)
-        self._queue = list(queue)
+    queue: Sequence[int] = ()
+    """What :func:`contested` found a moment ago."""
 
     def _new(self) -> tuple[Item | None, str]:
-        for number in self._queue[:_QUEUE]:
-            self._queue.remove(number)
+        for place, number in enumerate(self.queue[:_QUEUE], start=1):
             task = self.one(_FREE, task=number)
             if task is not None:
+                self.queue = self.queue[place:]
                 return self.hand_out(task.id, task.record, "adjudicate"), ""
         return None, ""
 
@@ -200,4 +180,4 @@ class Bench(Desk):
     def progress(self) -> Progress:
         """Decided, and that plus what is left; what is on the screen is not in the queue."""
         done = self.number(_DECISIONS)
-        return Progress(done, done + self.number(_ON_SCREEN) + len(self._queue))
+        return Progress(done, done + self.number(_ON_SCREEN) + len(self.queue))

@@ -263,6 +263,8 @@ class Campaigns:
             connection = session.connection()
             rules = Rules.of(connection, name)
             if decides:
-                yield Bench(connection, rules, rater, now, self._draw, queue=queue)
+                bench = Bench(connection, rules, rater, now, self._draw)
+                bench.queue = queue
+                yield bench
             else:
                 yield Desk(connection, rules, rater, now, self._draw)
