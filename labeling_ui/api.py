@@ -97,9 +97,10 @@ class Api:
         self._note(admin, "add tasks", {"campaign": body.name, **asdict(added)})
         return JSONResponse({"name": body.name, **asdict(added)})
 
-    def _judge(self, request: Request, desk: DeskName) -> Account:
-        """The caller, who may sit at that desk."""
-        return self._callers.need(request, "adjudicator" if desk == "adjudicate" else "rater")
+    def _judge(self, request: Request, desk: DeskName) -> tuple[Account, bool]:
+        """The caller, who may sit at that desk, and whether it is one where things are decided."""
+        decides = desk == "adjudicate"
+        return self._callers.need(request, "adjudicator" if decides else "rater"), decides
 
     def _note(self, actor: Account, action: str, detail: Mapping[str, Any]) -> None:
         with self._store.write() as session:
@@ -136,8 +137,7 @@ class Api:
         self, request: Request, name: str, desk: DeskName = "rate", html: bool = False
     ) -> JSONResponse:
         """What the caller is to judge now; with ``html``, rendered as well."""
-        account = self._judge(request, desk)
-        decides = desk == "adjudicate"
+        account, decides = self._judge(request, desk)
         return JSONResponse(_turn(self._campaigns.next(name, account.id, decides=decides), html))
 
     def vote(
@@ -149,8 +149,7 @@ class Api:
         html: bool = False,
     ) -> JSONResponse:
         """Store an answer; what is next."""
-        account = self._judge(request, desk)
-        decides = desk == "adjudicate"
+        account, decides = self._judge(request, desk)
         number, turn = self._campaigns.submit(name, account.id, body, decides=decides)
         return JSONResponse({"saved": number, **_turn(turn, html)})
 
@@ -163,8 +162,8 @@ class Api:
         html: bool = False,
     ) -> JSONResponse:
         """Withdraw an answer of the caller's, and show what it was about again."""
-        account = self._judge(request, desk)
-        vote, decides = body.vote if body else None, desk == "adjudicate"
+        account, decides = self._judge(request, desk)
+        vote = body.vote if body else None
         return JSONResponse(
             _turn(self._campaigns.undo(name, account.id, vote, decides=decides), html)
         )
@@ -173,22 +172,22 @@ class Api:
         self, request: Request, name: str, assignment: RowId, desk: DeskName = "rate"
     ) -> JSONResponse:
         """The caller still has the item on screen."""
-        account = self._judge(request, desk)
-        self._campaigns.beat(name, account.id, assignment, decides=desk == "adjudicate")
+        account, decides = self._judge(request, desk)
+        self._campaigns.beat(name, account.id, assignment, decides=decides)
         return JSONResponse({"ok": True})
 
     def flag(
         self, request: Request, name: str, body: Flag, desk: DeskName = "rate"
     ) -> JSONResponse:
         """Point out that something is wrong with an item."""
-        account = self._judge(request, desk)
-        self._campaigns.flag(name, account.id, body, decides=desk == "adjudicate")
+        account, decides = self._judge(request, desk)
+        self._campaigns.flag(name, account.id, body, decides=decides)
         return JSONResponse({"ok": True}, 201)
 
     def history(self, request: Request, name: str, desk: DeskName = "rate") -> JSONResponse:
         """The caller's latest answers."""
-        account = self._judge(request, desk)
-        past = self._campaigns.history(name, account.id, decides=desk == "adjudicate")
+        account, decides = self._judge(request, desk)
+        past = self._campaigns.history(name, account.id, decides=decides)
         return JSONResponse([asdict(one) for one in past])
 
     def status(self, request: Request, name: str) -> JSONResponse:

@@ -133,7 +133,7 @@ class Campaigns:
 
     def beat(self, name: str, rater: int, number: int, *, decides: bool = False) -> None:
         """Keep the place of an assignment that is still on the screen."""
-        with self._at_desk(name, rater, decides) as desk:
+        with self._at_desk(name, rater, decides, turns=False) as desk:
             desk.beat(desk.own(number))
 
     def progress(self, name: str, rater: int) -> Progress:
@@ -236,7 +236,7 @@ class Campaigns:
         """
         if flag.kind not in FLAGS:
             raise DataError(f"flag {flag.kind!r} is unknown; use one of {', '.join(FLAGS)}")
-        with self._at_desk(name, rater, decides) as desk:
+        with self._at_desk(name, rater, decides, turns=False) as desk:
             own = desk.own(flag.assignment)
             values = {
                 "campaign_id": own.campaign,
@@ -252,11 +252,16 @@ class Campaigns:
                 desk.connection.execute(insert(FlagRow), values)
 
     @contextmanager
-    def _at_desk(self, name: str, rater: int, decides: bool) -> Generator[Desk]:
-        """The desk of a rater or an adjudicator, in a transaction that writes."""
+    def _at_desk(
+        self, name: str, rater: int, decides: bool, *, turns: bool = True
+    ) -> Generator[Desk]:
+        """The desk of a rater or an adjudicator, in a transaction that writes.
+
+        With ``turns`` it may hand something out, for which an adjudicator's queue is read before.
+        """
         now = self._clock()
         queue: list[int] = []
-        if decides:
+        if decides and turns:
             with self._store.read() as session:
                 queue = contested(session, find_campaign(session, name), rater, now)
         with self._store.write() as session:

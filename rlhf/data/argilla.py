@@ -19,18 +19,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from rlhf.data.cells import text_at
-from rlhf.data.dialogue import Row, RowError, conversation
+from rlhf.data.dialogue import Row, RowError
 from rlhf.data.gathered import (
     Ballot,
     Found,
     Gathered,
     Names,
     objects,
-    prompt_name,
+    prompt_of,
     response_names,
     useful,
 )
-from rlhf.records import Message, Prompt, Response
+from rlhf.records import Response
 
 _ENDS = (".responses", ".suggestion", "-suggestion")
 _TIE = ("tie", "equal", "same", "both")
@@ -51,20 +51,12 @@ def feedback_record(row: Row, names: Names) -> Found:
     fields = row.get("fields")
     shown = cast("Row", fields) if isinstance(fields, Mapping) else row
     keys = response_names(shown, names)
-    prompt = _prompt(shown, prompt_name(shown, names))
+    prompt = prompt_of(shown, names)
     responses = tuple(Response(text_at(shown, key)) for key in keys)
     ballots = tuple(_ballots(_answers(row), keys, names)) if len(keys) > 1 else ()
     known = row.get("external_id") or row.get("id")
     notes: dict[str, Any] = {"id": known} if isinstance(known, (str, int)) else {}
     return useful(Gathered(prompt, responses, ballots, notes))
-
-
-def _prompt(shown: Row, name: str) -> Prompt:
-    """Text, or the messages of a chat field."""
-    value = shown[name]
-    if isinstance(value, list):
-        return Prompt(conversation(cast("object", value)))
-    return Prompt((Message("user", text_at(shown, name)),))
 
 
 def _answers(row: Row) -> Answers:

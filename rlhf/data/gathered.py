@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, cast
 
-from rlhf.data.dialogue import Row, RowError
+from rlhf.data.cells import text_at
+from rlhf.data.dialogue import Row, RowError, conversation
 from rlhf.data.votes import Judged
-from rlhf.records import Comparison, Metadata, Outcome, Prompt, Response, Vote
+from rlhf.records import Comparison, Message, Metadata, Outcome, Prompt, Response, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,15 @@ def prompt_name(row: Row, names: Names) -> str:
     if name is None:
         raise RowError(f"no prompt under {listed(wanted)}; there is {listed(row)}: name it")
     return name
+
+
+def prompt_of(row: Row, names: Names) -> Prompt:
+    """The prompt of a row: a text, or the messages of a conversation."""
+    name = prompt_name(row, names)
+    value: object = row[name]
+    if isinstance(value, list):
+        return Prompt(conversation(cast("object", value)))
+    return Prompt((Message("user", text_at(row, name)),))
 
 
 def response_names(row: Row, names: Names) -> tuple[str, ...]:

@@ -13,18 +13,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from rlhf.data.cells import first, text_at
-from rlhf.data.dialogue import Row, RowError, conversation
+from rlhf.data.dialogue import Row, RowError
 from rlhf.data.gathered import (
     Ballot,
     Found,
     Gathered,
     Names,
     objects,
-    prompt_name,
+    prompt_of,
     response_names,
     useful,
 )
-from rlhf.records import Message, Prompt, Response
+from rlhf.records import Response
 
 _BODY = ("body", "text", "html", "title")
 
@@ -47,12 +47,7 @@ def annotated(row: Row, names: Names) -> Found:
     else:
         ids = list(response_names(shown, names))
         responses = tuple(Response(text_at(shown, key)) for key in ids)
-    name = prompt_name(shown, names)
-    value: object = shown[name]
-    if isinstance(value, list):
-        prompt = Prompt(conversation(cast("object", value)))
-    else:
-        prompt = Prompt((Message("user", text_at(shown, name)),))
+    prompt = prompt_of(shown, names)
     notes: dict[str, Any] = {"id": row["id"]} if isinstance(row.get("id"), (str, int)) else {}
     return useful(Gathered(prompt, responses, tuple(_ballots(row, ids, names)), notes))
 
