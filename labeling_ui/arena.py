@@ -23,6 +23,7 @@ from labeling_ui.live import Live
 from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow
 from labeling_ui.tasks import Settings, Task
+from labeling_ui.words import Said
 from rlhf.records import Message, Prompt, Response
 
 CAMPAIGN = "arena"
@@ -91,13 +92,13 @@ class Arena:
         """
         with self._lock:
             if rater in self._asking:
-                raise Conflict("your last prompt is still being answered; wait for it")
+                raise Conflict(Said("refused_asking"))
             if len(self._asking) >= MOST_BATTLES:
                 raise TooMany("too many battles are being answered", 10)
             self._asking.add(rater)
         try:
             if self.unjudged(rater) is not None:
-                raise Conflict("judge the battle that you have before you ask for another")
+                raise Conflict(Said("refused_battle"))
             yield
         finally:
             with self._lock:
@@ -110,7 +111,7 @@ class Arena:
         the names after a few battles could work out the next.
         """
         if not self.is_open:
-            raise Conflict("the arena needs two policies; tell an admin")
+            raise Conflict(Said("refused_arena"))
         numbers = sorted(random.SystemRandom().sample(range(len(self._live.runs)), 2))
         left, right = (numbers[int(place)] for place in self._draw(2))
         return Pair(rater, (Message("user", prompt),), (left, right))

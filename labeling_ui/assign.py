@@ -16,6 +16,7 @@ from labeling_ui import statements as sql
 from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
 from labeling_ui.store import NotFound
 from labeling_ui.tasks import Settings, Task
+from labeling_ui.words import Said
 
 NEVER = "9999"
 """When an assignment of a list or a battle expires; as text it comes after every time."""
@@ -38,7 +39,7 @@ class Rules:
         """Those of the campaign called ``name``, or :class:`NotFound`."""
         row = connection.execute(sql.CAMPAIGN, {"name": name}).one_or_none()
         if row is None:
-            raise NotFound(f"there is no campaign {name!r}")
+            raise NotFound(Said("refused_campaign", name=repr(name)))
         number, name, settings, *counts = row
         return cls(number, name, Settings.from_text(settings), *counts)
 
@@ -205,10 +206,8 @@ class Desk:
             or (found.rater, found.campaign) != (self.rater, self.rules.id)
             or (found.source == "adjudicate") != self.decides
         ):
-            raise NotFound(
-                f"assignment {number} is not yours in campaign {self.rules.name!r}; ask for the "
-                "next one"
-            )
+            name = repr(self.rules.name)
+            raise NotFound(Said("refused_assignment", number=number, name=name))
         return found
 
     def show(self, assigned: Assigned) -> Item:

@@ -12,6 +12,7 @@ from labeling_ui.accounts import Account, Accounts, UserRole
 from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
 from labeling_ui.passes import Passes
 from labeling_ui.store import Conflict, NotFound, StoreError
+from labeling_ui.words import Said, words_for
 from rlhf.errors import RLHFError
 
 COOKIE = "rlhf_label_session"
@@ -77,13 +78,20 @@ def signed_in(accounts: Accounts, cookies: Mapping[str, str]) -> Account | None:
     return accounts.of_cookie(cookies.get(COOKIE))
 
 
-def error_answer(_: Request, error: Exception) -> JSONResponse:
-    """What a user can put right, as ``{"detail": sentence}`` with the fitting status."""
+def error_answer(request: Request, error: Exception) -> JSONResponse:
+    """What a user can put right, as ``{"detail": sentence}`` with the fitting status.
+
+    What raters may meet is said in their language.
+    """
     if isinstance(error, TooMany):
         return told(429, str(error), {"Retry-After": str(error.seconds)})
     status = error.status if isinstance(error, Refused) else 422
     for kind, code in _STATUS.items():
         status = code if isinstance(error, kind) else status
+    text = error.args[0] if error.args else ""
+    if isinstance(text, Said):
+        words = words_for(request.cookies, request.headers.get("accept-language"))
+        return told(status, text.within(words))
     return told(status, str(error))
 
 

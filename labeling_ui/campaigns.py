@@ -28,6 +28,7 @@ from labeling_ui.intake import (
 from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.tasks import Settings, Task
+from labeling_ui.words import Said
 from rlhf.errors import DataError
 
 FLAGS = ("broken", "unsafe", "private", "other")
@@ -167,7 +168,7 @@ class Campaigns:
                     raise Conflict("this key was used for another vote; make a new key for each")
                 return vote.id
         if any(vote.live or vote.surplus for vote in earlier):
-            raise Conflict("this task is answered already; undo that answer to change it")
+            raise Conflict(Said("refused_answered"))
         expired = assigned.expires_at <= desk.now and assigned.use == "work"
         late = expired and not desk.has_place(assigned)
         number = desk.add_vote(
@@ -200,11 +201,11 @@ class Campaigns:
         """
         with self._at_desk(name, rater, decides) as desk:
             if desk.rules.settings.source == "arena":
-                raise Conflict("the vote on a battle stands: after it, the names are known")
+                raise Conflict(Said("refused_battle_undo"))
             mine = sql.LATEST if vote is None else sql.LATEST.where(VoteRow.id == vote)
             row = desk.one(mine.limit(1))
             if row is None:
-                raise Conflict("there is nothing to undo")
+                raise Conflict(Said("refused_undo"))
             assigned = desk.own(row.assignment_id)
             desk.withdraw(row.id, assigned)
             desk.count(assigned, row.outcome, -1)

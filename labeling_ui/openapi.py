@@ -21,7 +21,8 @@ responses is drawn anew for each rater. A vote carries a key, so sending it agai
 
 Sign in with `POST /api/login`, which sets a cookie, or send `Authorization: Bearer TOKEN` with a
 token that `rlhf label token NAME` makes. A body is JSON with a Content-Length. Every refusal is
-`{"detail": sentence}`."""
+`{"detail": sentence}`; what raters may meet is said in the language that `Accept-Language` asks
+for, where it is one of the pages'."""
 
 _TAGS: dict[Tag, str] = {
     "votes": "What raters do.",

@@ -24,6 +24,7 @@ from labeling_ui.accounts import (
 from labeling_ui.audit import note, stamp
 from labeling_ui.store import NotFound, Store
 from labeling_ui.tables import InvitationRow, TokenRow, UserRow
+from labeling_ui.words import Said
 from rlhf.errors import DataError
 
 PREFIX = "rlhf_"
@@ -35,7 +36,7 @@ _OF_TOKEN = (
     .join(TokenRow, TokenRow.user_id == UserRow.id)
     .where(TokenRow.hash == bindparam("hash"), TokenRow.revoked_at.is_(None))
 )
-_STALE = "this invitation is not valid any more; ask for another"
+_STALE = Said("refused_invitation")
 
 
 @dataclass(frozen=True, slots=True)

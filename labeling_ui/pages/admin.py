@@ -19,15 +19,9 @@ from labeling_ui.pages import header, script
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
 from labeling_ui.store import NotFound, Store
+from labeling_ui.words import Words, words_for
 
 _SECONDS = 5.0
-_SHOWN: dict[Show, str] = {
-    "all": "All",
-    "disagreement": "Disagreement",
-    "ties": "No winner",
-    "skipped": "Skipped",
-    "flagged": "Flagged",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +54,37 @@ class Asked:
         return escape(f"?{urlencode(plain)}{anchor}")
 
 
-def overview_html(campaigns: list[Glance], asked: Asked) -> str:
+def overview_html(campaigns: list[Glance], asked: Asked, say: Words) -> str:
     """A line for each campaign, the one that is looked at marked."""
     if not campaigns:
-        return (
-            '<p class="rl-wait">No campaign yet. <a href="/new">Make one</a> here, or with '
-            "<code>rlhf label import NAME FILE.jsonl</code>.</p>"
-        )
-    return f'<div class="rl-card rl-campaigns">{"".join(_line(c, asked) for c in campaigns)}</div>'
+        command = '<code dir="ltr">rlhf label import NAME FILE.jsonl</code>'
+        return f'<p class="rl-wait">{say("no_campaign", command=command)}</p>'
+    lines = "".join(_line(campaign, asked, say) for campaign in campaigns)
+    return f'<div class="rl-card rl-campaigns">{lines}</div>'
 
 
-def _line(campaign: Glance, asked: Asked) -> str:
+def _line(campaign: Glance, asked: Asked, say: Words) -> str:
     wanted = campaign.tasks * campaign.overlap
     share = min(1.0, campaign.votes / wanted) if wanted else 0.0
     current = ' aria-current="true"' if campaign.name == asked.campaign else ""
     name, path = escape(campaign.name), quote(campaign.name, safe="")
     figures = (
-        ("Tasks", campaign.tasks),
-        ("Complete", campaign.complete),
-        ("Overlap", campaign.overlap),
-        ("Answers", campaign.votes),
-        ("Skips", campaign.skips),
-        ("Raters", campaign.raters),
+        ("tasks", campaign.tasks),
+        ("complete", campaign.complete),
+        ("overlap", campaign.overlap),
+        ("answers", campaign.votes),
+        ("said_skip", campaign.skips),
+        ("raters", campaign.raters),
     )
-    facts = "".join(f"<div><dt>{what}</dt><dd>{count:,}</dd></div>" for what, count in figures)
+    facts = "".join(
+        f"<div><dt>{say(what)}</dt><dd>{say.count(count)}</dd></div>" for what, count in figures
+    )
     return (
         f'<article{current}><div class="rl-head">'
         f'<h2><a href="{Asked(campaign=campaign.name).link()}">{name}</a></h2>'
-        f'<a class="rl-side" href="/api/campaigns/{path}/export" download>Export</a></div>'
-        f'<div class="rl-progress" role="progressbar" aria-label="Answers" aria-valuemin="0" '
+        f'<a class="rl-side" href="/api/campaigns/{path}/export" download>{say("export")}</a></div>'
+        f'<div class="rl-progress" role="progressbar" aria-label="{say("answers")}" '
+        f'aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{share * 100:.0f}">'
         f'<i style="width:{share:.1%}"></i></div><dl class="rl-facts">{facts}</dl></article>'
     )
@@ -102,19 +98,19 @@ def _chips(items: list[tuple[str, str, bool]], label: str) -> str:
     return f'<nav class="rl-filters" aria-label="{label}">{links}</nav>'
 
 
-def _sort_links(asked: Asked) -> str:
-    items = [(text, asked.link(sort=key), key == asked.sort) for key, (text, _) in SORTS.items()]
-    return _chips(items, "Order of the raters")
+def _sort_links(asked: Asked, say: Words) -> str:
+    items = [(say(f"sort_{key}"), asked.link(sort=key), key == asked.sort) for key in SORTS]
+    return _chips(items, say("rater_order"))
 
 
-def _browser_html(store: Store, asked: Asked) -> str:
+def _browser_html(store: Store, asked: Asked, say: Words) -> str:
     found = cases(store, asked.campaign, Wanted(asked.show, asked.rater, asked.part))
     chips = _chips(
         [
-            (text, asked.link("#tasks", show=show, part=1), show == asked.show)
-            for show, text in _SHOWN.items()
+            (say(f"show_{show}"), asked.link("#tasks", show=show, part=1), show == asked.show)
+            for show in SHOWS
         ],
-        "Which tasks",
+        say("which_tasks"),
     )
     kept = "".join(
         f'<input type="hidden" name="{key}" value="{escape(str(value))}">'
@@ -122,20 +118,20 @@ def _browser_html(store: Store, asked: Asked) -> str:
         if key not in ("rater", "part")
     )
     form = (
-        f'<form method="get" class="rl-by" role="search">{kept}<label>Judged by '
-        f'<input name="rater" value="{escape(asked.rater)}" placeholder="any rater" '
-        'autocomplete="off"></label> <button class="rl-side">Show</button></form>'
+        f'<form method="get" class="rl-by" role="search">{kept}<label>{say("judged_by")} '
+        f'<input name="rater" value="{escape(asked.rater)}" placeholder="{say("any_rater")}" '
+        f'autocomplete="off"></label> <button class="rl-side">{say("show")}</button></form>'
     )
-    pages = [("Previous", -1)] if asked.part > 1 else []
-    pages += [("Next", 1)] if asked.part * PER_PAGE < found.total else []
+    pages = [("previous", -1)] if asked.part > 1 else []
+    pages += [("next", 1)] if asked.part * PER_PAGE < found.total else []
     links = "".join(
-        f'<a class="rl-side" href="{asked.link("#tasks", part=asked.part + step)}">{text}</a>'
+        f'<a class="rl-side" href="{asked.link("#tasks", part=asked.part + step)}">{say(text)}</a>'
         for text, step in pages
     )
-    paging = f'<nav class="rl-filters" aria-label="Pages of tasks">{links}</nav>'
+    paging = f'<nav class="rl-filters" aria-label="{say("task_pages")}">{links}</nav>'
     return (
-        f'<h2 class="rl-part" id="tasks">Tasks</h2>'
-        f'<div class="rl-tools">{chips}{form}</div>{cases_html(found, asked.part, paging)}'
+        f'<h2 class="rl-part" id="tasks">{say("tasks")}</h2>'
+        f'<div class="rl-tools">{chips}{form}</div>{cases_html(found, asked.part, paging, say)}'
     )
 
 
@@ -147,42 +143,49 @@ class Admin:
 
     def look(self, request: gr.Request) -> tuple[str, str]:
         """Campaigns, and the figures of the one that is asked for or the newest."""
-        asked, campaigns = self._asked(request)
-        title = "<h1 id='rl-content'>Campaigns</h1><a class='rl-side' href='/new'>New campaign</a>"
-        top = f"<div class='rl-tools'>{title}</div>{overview_html(campaigns, asked)}"
+        asked, campaigns, say = self._asked(request)
+        top = (
+            f'<div class="rl-tools"><h1 id="rl-content">{say("campaigns")}</h1>'
+            f'<a class="rl-side" href="/new">{say("new_campaign")}</a></div>'
+        )
+        top = _page(top + overview_html(campaigns, asked, say), say)
         if not asked.campaign:
-            return _page(top), ""
+            return top, ""
+        name = escape(asked.campaign)
         try:
             figures = self._dashboard.figures(asked.campaign)
-        except NotFound as error:
-            return _page(top), _page(f'<p class="rl-wait">{escape(str(error))}</p>')
+        except NotFound:
+            return top, _page(f'<p class="rl-wait">{say("no_such_campaign", name=name)}</p>', say)
         body = (
-            '<p class="rl-wait">Working out the figures…</p>'
+            f'<p class="rl-wait">{say("working_out")}</p>'
             if figures is None
-            else figures_html(figures, asked.sort, _sort_links(asked))
+            else figures_html(figures, asked.sort, _sort_links(asked, say), say)
         )
-        return _page(top), _page(f'<h2 class="rl-part">{escape(asked.campaign)}</h2>{body}')
+        return top, _page(f'<h2 class="rl-part"><bdi>{name}</bdi></h2>{body}', say)
 
     def browse(self, request: gr.Request) -> str:
         """The tasks that are asked for."""
-        asked, campaigns = self._asked(request)
+        asked, campaigns, say = self._asked(request)
         if asked.campaign not in {campaign.name for campaign in campaigns}:
             return ""
-        return _page(_browser_html(self._store, asked))
+        return _page(_browser_html(self._store, asked, say), say)
 
-    def _asked(self, request: gr.Request) -> tuple[Asked, list[Glance]]:
+    def _asked(self, request: gr.Request) -> tuple[Asked, list[Glance], Words]:
+        say = words_for(request.cookies, request.headers.get("accept-language"))
         account = signed_in(self._accounts, request.cookies)
         if account is None or not account.may("admin"):
-            raise gr.Error("only an admin may see this", print_exception=False)
+            raise gr.Error(say("not_for_you"), print_exception=False)
         asked, campaigns = Asked.of(dict(request.query_params)), glances(self._store)
         if not asked.campaign and campaigns:
             asked = replace(asked, campaign=campaigns[0].name)
-        return asked, campaigns
+        return asked, campaigns, say
 
 
-def _page(body: str) -> str:
-    # what is written here is English in every language of the bar
-    return f'<div class="rl-cards rl-admin" lang="en" dir="ltr">{body}</div>'
+def _page(body: str, say: Words) -> str:
+    # Gradio sets a direction of its own around its parts
+    return (
+        f'<div class="rl-cards rl-admin" lang="{say.language}" dir="{say.direction}">{body}</div>'
+    )
 
 
 def page(store: Store, accounts: Accounts) -> gr.Blocks:
@@ -191,7 +194,7 @@ def page(store: Store, accounts: Accounts) -> gr.Blocks:
     with gr.Blocks(title="Admin · rlhf label", analytics_enabled=False) as blocks:
         header("admin")
         gr.HTML(f"<style>{script('admin.css')}</style>", apply_default_css=False)
-        overview = gr.HTML('<p class="rl-wait">Loading…</p>', apply_default_css=False)
+        overview = gr.HTML('<p class="rl-wait" aria-busy="true">…</p>', apply_default_css=False)
         figures = gr.HTML("", apply_default_css=False)
         browser = gr.HTML("", apply_default_css=False)
         looks = [(blocks.load, [overview, figures]), (gr.Timer(_SECONDS).tick, [overview, figures])]

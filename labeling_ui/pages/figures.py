@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from labeling_ui.dashboard import Figures, Timeline
+from labeling_ui.words import Words
 from rlhf.report.plots import DASH, columns, forest, interval, number, with_range
 from rlhf.report.records import Estimate
 
@@ -22,38 +23,32 @@ _LONGEST_NAME = 30
 _TOO_OFTEN_FAST = 0.1
 _FAR_FROM_HALF = 0.15
 
-SORTS: "dict[str, tuple[str, Callable[[RaterQuality], float]]]" = {
-    "votes": ("Most votes", lambda q: -q.votes),
-    "majority": ("Least with the majority", lambda q: _value(q.with_majority, 2)),
-    "left": ("Most to one side", lambda q: -abs(_value(q.left, 0.5) - 0.5)),
-    "fast": ("Fastest", lambda q: 1e9 if q.median_seconds is None else q.median_seconds),
-    "accuracy": ("Least accurate", lambda q: 2 if q.accuracy is None else q.accuracy),
+SORTS: "dict[str, Callable[[RaterQuality], float]]" = {
+    "votes": lambda q: -q.votes,
+    "majority": lambda q: _value(q.with_majority, 2),
+    "left": lambda q: -abs(_value(q.left, 0.5) - 0.5),
+    "fast": lambda q: 1e9 if q.median_seconds is None else q.median_seconds,
+    "accuracy": lambda q: 2 if q.accuracy is None else q.accuracy,
 }
-"""Ways to order the raters: what a reader calls it, and what comes first."""
+"""Ways to order the raters; the text ``sort_NAME`` says what comes first."""
 
 
-def figures_html(figures: Figures, sort: str, sort_links: str) -> str:
+def figures_html(figures: Figures, sort: str, sort_links: str, say: Words) -> str:
     """Every figure of one campaign; ``sort_links`` lead to the other orders of the raters."""
     if not figures.answers:
-        return '<p class="rl-wait">No votes yet.</p>'
-    timeline = _timeline(figures.timeline)
-    when = (
-        f'<p class="rl-hint">As of {figures.at:%H:%M:%S} UTC, {figures.answers:,} answers. In '
-        "brackets and drawn as bars: 95 % intervals.</p>"
-    )
+        return f'<p class="rl-wait">{say("no_votes")}</p>'
+    timeline = _timeline(figures.timeline, say)
+    at = say("as_of", time=f"{figures.at:%H:%M:%S}", count=say.count(figures.answers))
+    when = f'<p class="rl-hint">{at}</p>'
     if not figures.raters:
-        hint = "Agreement and raters' quality are worked out where an answer is a choice."
+        hint = say("choices_only")
         return f'<div class="rl-figures">{timeline}</div><p class="rl-hint">{hint}</p>{when}'
-    left_out = (
-        f'<p class="rl-notice">{figures.active:,} votes on tasks that active selection chose are '
-        "left out of agreement and leaderboard: they are not like the rest.</p>"
-        if figures.active
-        else ""
-    )
-    board = "" if figures.kind == "thumbs" else _board(figures.board)
+    left_out = _notice(say("active_left_out", count=say.count(figures.active)))
+    board = "" if figures.kind == "thumbs" else _board(figures.board, say)
     return (
-        f'{left_out}<div class="rl-figures">{timeline}{_agreement(figures.agreement)}</div>'
-        f"{board}{_raters(figures, sort, sort_links)}{when}"
+        f"{left_out if figures.active else ''}"
+        f'<div class="rl-figures">{timeline}{_agreement(figures.agreement, say)}</div>'
+        f"{board}{_raters(figures, sort, sort_links, say)}{when}"
     )
 
 
@@ -65,7 +60,7 @@ def percent(share: float, digits: int = 1) -> str:
 def shares_range(estimate: "intervals.Estimate") -> str:
     """A share with its interval."""
     low, high = (f"{100 * v:.0f}" for v in (estimate.low, estimate.high))
-    return f"{percent(estimate.value)} <small>({low} to {high})</small>"
+    return f"{percent(estimate.value)} <small>[{low}, {high}]</small>"
 
 
 def _value(estimate: "intervals.Estimate | None", missing: float) -> float:
@@ -74,6 +69,10 @@ def _value(estimate: "intervals.Estimate | None", missing: float) -> float:
 
 def _plain(estimate: "intervals.Estimate") -> Estimate:
     return Estimate(estimate.value, estimate.low, estimate.high)
+
+
+def _notice(text: str) -> str:
+    return f'<p class="rl-notice">{text}</p>'
 
 
 def _card(title: str, body: str, aside: str = "") -> str:
@@ -95,108 +94,104 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> s
     )
 
 
-def _timeline(timeline: Timeline) -> str:
+def _timeline(timeline: Timeline, say: Words) -> str:
     if not timeline.counts:
         return ""
     hourly = timeline.step < timedelta(days=1)
-    shape = "%d %b %H:00" if hourly else "%d %b"
+    shape = "%Y-%m-%d %H:00" if hourly else "%Y-%m-%d"
     names = [f"{start:{shape}}" for start in timeline.starts]
-    title = "Votes per hour" if hourly else "Votes per day"
+    title = say("votes_per_hour") if hourly else say("votes_per_day")
     counts = timeline.counts
-    told = f"{max(counts):,} at most, {counts[-1]:,} in the last one. Times are UTC."
+    told = say("timeline_told", most=say.count(max(counts)), last=say.count(counts[-1]))
     return _card(title, f'{columns(title, counts, names)}<p class="rl-hint">{told}</p>')
 
 
-def _agreement(agreement: "Agreement") -> str:
-    fleiss = "Fleiss' kappa"
-    if agreement.fleiss_votes:
-        fleiss += f", {agreement.fleiss_votes} votes each"
+def _agreement(agreement: "Agreement", say: Words) -> str:
+    each = agreement.fleiss_votes
     figures = (
-        ("Equal pairs of votes", agreement.percent, shares_range),
-        (fleiss, agreement.fleiss, _with_small_range),
-        ("Krippendorff's alpha, nominal", agreement.alpha_nominal, _with_small_range),
-        ("Krippendorff's alpha, ordinal", agreement.alpha_ordinal, _with_small_range),
+        (say("equal_pairs"), agreement.percent, shares_range),
+        (say("fleiss_of", votes=each) if each else say("fleiss"), agreement.fleiss, _small_range),
+        (say("alpha_nominal"), agreement.alpha_nominal, _small_range),
+        (say("alpha_ordinal"), agreement.alpha_ordinal, _small_range),
     )
     rows = [
         (name, DASH, "")
         if estimate is None
         else (
-            f"{name} <small>{estimate.n:,} tasks</small>",
+            f"{name} <small>{say('task_count', count=say.count(estimate.n))}</small>",
             told(estimate),
             interval(_plain(estimate), 0.0),
         )
         for name, estimate, told in figures
     ]
-    table = _table((), rows, "Agreement")
+    table = _table((), rows, say("agreement"))
     pairs = [
-        (f"{escape(p.rater)} and {escape(p.other)}", _with_small_range(p.kappa), f"{p.kappa.n:,}")
+        (f"{escape(p.rater)} · {escape(p.other)}", _small_range(p.kappa), say.count(p.kappa.n))
         for p in agreement.pairs[:_MOST_PAIRS]
     ]
+    heads = ("", say("kappa"), say("tasks"))
     more = (
-        f"<details><summary>Cohen's kappa of pairs of raters</summary>"
-        f"{_table(('', 'Kappa', 'Tasks'), pairs, 'Pairs of raters')}</details>"
+        f"<details><summary>{say('cohen')}</summary>"
+        f"{_table(heads, pairs, say('rater_pairs'))}</details>"
         if pairs
         else ""
     )
-    hint = "Kappa and alpha are agreement beyond chance: 1 is perfect, 0 is what chance gives."
-    return _card("Agreement", f'{table}{more}<p class="rl-hint">{hint}</p>')
+    hint = f'<p class="rl-hint">{say("agreement_hint")}</p>'
+    return _card(say("agreement"), f"{table}{more}{hint}")
 
 
-def _with_small_range(estimate: "intervals.Estimate") -> str:
+def _small_range(estimate: "intervals.Estimate") -> str:
     value, _, ends = with_range(_plain(estimate)).partition(" ")
     return f"{value} <small>{ends}</small>" if ends else value
 
 
-def _board(board: "Leaderboard") -> str:
-    badge = '<span class="rl-badge">Preliminary</span>' if board.preliminary else ""
-    notes = "".join(f'<p class="rl-notice">{escape(note)}</p>' for note in board.notes)
+def _board(board: "Leaderboard", say: Words) -> str:
+    title = say("leaderboard")
+    badge = f'<span class="rl-badge">{say("preliminary")}</span>' if board.preliminary else ""
+    notes = "".join(
+        _notice(escape(say(f"note_{note.kind}", **note.values))) for note in board.notes
+    )
     if not board.standings:
-        return _card("Leaderboard", notes)
+        return _card(title, notes)
     names = _short([standing.policy for standing in board.standings])
     strengths = [_plain(standing.strength) for standing in board.standings]
-    drawn = forest(
-        "Strength in logits, relative to the mean", list(zip(names, strengths, strict=True))
-    )
+    drawn = forest(say("strength_axis"), list(zip(names, strengths, strict=True)))
     rows = [
         (
             f'<span class="rl-rank">{s.rank}</span> {escape(s.policy)}',
-            _with_small_range(s.strength),
-            DASH if s.at_equal_length is None else _with_small_range(s.at_equal_length),
+            _small_range(s.strength),
+            DASH if s.at_equal_length is None else _small_range(s.at_equal_length),
             percent(s.win_share),
             shares_range(s.both_bad),
-            f"{s.votes:,}",
+            say.count(s.votes),
         )
         for s in board.standings
     ]
-    heads = ("Policy", "Strength", "At equal length", "Wins", "Both bad", "Votes")
-    table = _table(heads, rows, "Leaderboard")
-    hint = (
-        "Policies of one rank are not surely different (Holm's test over all pairs at 5 %). "
-        "A tie and both bad are half a win. Raters are taken as the independent units."
-    )
+    heads = ("policy_head", "strength", "equal_length", "wins", "both_bad", "votes")
+    table = _table([say(head) for head in heads], rows, title)
     return _card(
-        "Leaderboard",
-        f'{notes}<div class="rl-figures">{drawn}{_heat_map(board)}</div>{table}{_effects(board)}'
-        f'<p class="rl-hint">{hint}</p>',
+        title,
+        f'{notes}<div class="rl-figures">{drawn}{_heat_map(board, say)}</div>{table}'
+        f'{_effects(board, say)}<p class="rl-hint">{say("board_hint")}</p>',
         badge,
     )
 
 
-def _effects(board: "Leaderboard") -> str:
+def _effects(board: "Leaderboard", say: Words) -> str:
     told: list[str] = []
     if board.left_wins is not None:
-        told.append(
-            f"Of two equal responses the left one wins {shares_range(board.left_wins)} of the time."
-        )
+        told.append(say("left_wins", share=_number(shares_range(board.left_wins))))
     if board.length_effect is not None:
-        told.append(
-            "One standard deviation more length is worth "
-            f"{with_range(_plain(board.length_effect))} logits."
-        )
+        told.append(say("length_worth", logits=_number(with_range(_plain(board.length_effect)))))
     return f"<p>{' '.join(told)}</p>" if told else ""
 
 
-def _heat_map(board: "Leaderboard") -> str:
+def _number(text: str) -> str:
+    """A number and its interval, which read from left to right in every language."""
+    return f'<bdi dir="ltr">{text}</bdi>'
+
+
+def _heat_map(board: "Leaderboard", say: Words) -> str:
     names = _short([standing.policy for standing in board.standings])
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows: list[str] = []
@@ -205,13 +200,13 @@ def _heat_map(board: "Leaderboard") -> str:
             "<td></td>"
             if share is None
             else f'<td style="--share:{share:.3f}" class="rl-{"win" if share >= 0.5 else "loss"}">'
-            f"{100 * share:.0f} %<small>{count:,}</small></td>"
+            f"{100 * share:.0f} %<small>{say.count(count)}</small></td>"
             for share, count in zip(shares, counts, strict=True)
         ]
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
     return (
-        "<figure><figcaption>Wins of the row against the column, and votes</figcaption>"
-        '<div class="rl-scroll" tabindex="0" role="region" aria-label="Wins by pair">'
+        f"<figure><figcaption>{say('heat_map')}</figcaption>"
+        f'<div class="rl-scroll" tabindex="0" role="region" aria-label="{say("wins_by_pair")}">'
         f'<table class="rl-heat"><thead><tr><td></td>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></figure>"
     )
@@ -224,21 +219,19 @@ def _short(names: Sequence[str]) -> list[str]:
     return [n if len(n) <= _LONGEST_NAME else "…" + n[1 - _LONGEST_NAME :] for n in kept]
 
 
-def _raters(figures: Figures, sort: str, sort_links: str) -> str:
+def _raters(figures: Figures, sort: str, sort_links: str, say: Words) -> str:
     raters, sided = figures.raters, figures.kind != "thumbs"
-    first = sorted(raters, key=SORTS[sort][1])[:MOST_RATERS]
+    first = sorted(raters, key=SORTS[sort])[:MOST_RATERS]
     heads = (
-        "Rater", "Votes", "Skips", "With majority", "Left", "Seconds", "Too fast", "Gold",
-        "Accuracy",
+        "rater_head", "votes", "skip_share", "with_majority", "left_share", "seconds", "hasty",
+        "gold", "accuracy",
     )  # fmt: skip
-    table = _table(heads, [_rater(quality, sided, len(raters)) for quality in first], "Raters")
-    shown = "" if len(raters) <= MOST_RATERS else f"The first {MOST_RATERS} of {len(raters):,}. "
-    hint = (
-        f"{shown}With majority: votes that are what most of the others said. Left: share of the "
-        "left side among votes for a side. Accuracy: by Dawid and Skene's model, which learns whom "
-        "to trust. ▲ marks what to look into."
-    )
-    return _card("Raters", f'{sort_links}{table}<p class="rl-hint">{hint}</p>')
+    rows = [_rater(quality, sided, len(raters), say) for quality in first]
+    table = _table([say(head) for head in heads], rows, say("raters"))
+    hint = say("raters_hint")
+    if len(raters) > MOST_RATERS:
+        hint = f"{say('first_raters', shown=MOST_RATERS, total=say.count(len(raters)))} {hint}"
+    return _card(say("raters"), f'{sort_links}{table}<p class="rl-hint">{hint}</p>')
 
 
 def _leans(left: "intervals.Estimate", num_raters: int) -> bool:
@@ -250,18 +243,18 @@ def _leans(left: "intervals.Estimate", num_raters: int) -> bool:
     return abs(left.value - 0.5) > _FAR_FROM_HALF and not low <= 0.5 <= high
 
 
-def _rater(quality: "RaterQuality", sided: bool, num_raters: int) -> Sequence[str]:
+def _rater(quality: "RaterQuality", sided: bool, num_raters: int, say: Words) -> Sequence[str]:
     left, fast = quality.left if sided else None, quality.too_fast
     leaning = left is not None and _leans(left, num_raters)
     hasty = fast is not None and fast > _TOO_OFTEN_FAST
     return (
         escape(quality.rater),
-        f"{quality.votes:,}",
+        say.count(quality.votes),
         percent(quality.skip_share, 0),
         DASH if quality.with_majority is None else shares_range(quality.with_majority),
-        DASH if left is None else _marked(shares_range(left), leaning, "votes mostly for one side"),
+        DASH if left is None else _marked(shares_range(left), leaning, say("leans")),
         DASH if quality.median_seconds is None else number(quality.median_seconds),
-        DASH if fast is None else _marked(percent(fast, 0), hasty, "often too fast to have read"),
+        DASH if fast is None else _marked(percent(fast, 0), hasty, say("often_fast")),
         DASH if quality.gold is None else shares_range(quality.gold),
         DASH if quality.accuracy is None else percent(quality.accuracy, 0),
     )

@@ -23,15 +23,37 @@ class Words:
     """The language in its own words."""
     direction: str
     """``ltr`` or ``rtl``."""
+    group: str
+    """What stands between the thousands of a number."""
     texts: Mapping[str, str]
 
     def __call__(self, key: str, **values: object) -> str:
         """The text called ``key``, filled in."""
         return self.texts[key].format(**values)
 
+    def count(self, number: int) -> str:
+        """A whole number as this language writes it."""
+        return f"{number:,}".replace(",", self.group)
+
     def html(self, key: str) -> str:
         """The text in an element that takes on another language in the browser."""
         return f'<span data-t="{key}">{escape(self(key))}</span>'
+
+
+class Said(str):
+    """A sentence in English that can be said in the other languages too."""
+
+    __slots__ = ("_key", "_values")
+
+    def __new__(cls, key: str, **values: object) -> "Said":
+        """The text called ``key``, filled in."""
+        said = super().__new__(cls, languages()["en"](key, **values))
+        said._key, said._values = key, values
+        return said
+
+    def within(self, words: Words) -> str:
+        """The same in another language."""
+        return words(self._key, **self._values)
 
 
 @cache
@@ -43,7 +65,8 @@ def languages() -> Mapping[str, Words]:
 
 def _read(path: Path) -> Words:
     texts = json.loads(path.read_text(encoding="utf-8"))
-    return Words(path.stem, texts.pop("_name"), texts.pop("_direction"), texts)
+    name, direction, group = (texts.pop(key) for key in ("_name", "_direction", "_group"))
+    return Words(path.stem, name, direction, group, texts)
 
 
 def words_for(cookies: Mapping[str, str], accept_language: str | None) -> Words:

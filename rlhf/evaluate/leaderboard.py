@@ -6,9 +6,10 @@ Raters are the clusters (see :mod:`rlhf.evaluate.bradley_terry`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,27 @@ class Difference:
     """Whether ``p`` is below 5 %."""
 
 
+NoteKind = Literal[
+    "none",  # no vote is between two named policies
+    "unnamed",  # ``count`` votes are not between two named policies, and left out
+    "unlinked",  # the policies ``names`` are left out: no vote links them to the rest
+    "sides",  # each policy kept to one side, which cannot be told from strength
+    "equal_lengths",  # all responses are equally long, so length is not controlled for
+    "length",  # the effect of length cannot be told from that of the policies
+    "one_rater",  # nothing is known of how raters differ: no intervals
+    "preliminary",  # there are ``raters`` raters, ``wanted`` are wanted
+    "half_votes",  # see `Leaderboard.half_votes`
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a reader of a board must know; whoever shows it finds the words."""
+
+    kind: NoteKind
+    values: Mapping[str, int | str] = field(default_factory=dict[str, int | str])
+
+
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
     """What the votes say about the policies; empty, with a note, where they say nothing."""
@@ -74,9 +96,9 @@ class Leaderboard:
     raters: int = 0
     votes: int = 0
     half_votes: bool = False
-    """Half-votes were added, because the votes alone do not bound every strength."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the board must know, one sentence each."""
+    """Half a vote was added for each side of every pair, because the votes alone do not bound
+    every strength and its interval; strengths lean to the middle."""
+    notes: tuple[Note, ...] = ()
 
     @property
     def preliminary(self) -> bool:
@@ -92,30 +114,25 @@ def leaderboard(comparisons: Iterable[Comparison], votes: Sequence[Vote]) -> Lea
     """
     duels = duels_of(comparisons, votes)
     counted = sum(vote.outcome != "skip" for vote in votes)
-    notes: list[str] = []
+    notes: list[Note] = []
     if len(duels) < counted:
-        notes.append(f"{_votes(counted - len(duels))} not between two named policies.")
+        notes.append(Note("unnamed", {"count": counted - len(duels)}))
     if not len(duels):
-        return Leaderboard(notes=("No vote is between two named policies yet.", *notes))
+        return Leaderboard(notes=(Note("none"), *notes))
     group = duels.largest_group()
     if len(group) < len(duels.policies):
         others = [name for i, name in enumerate(duels.policies) if i not in group]
-        notes.append(
-            f"Left out, because no vote links them to the rest: {', '.join(sorted(others))}."
-        )
+        notes.append(Note("unlinked", {"names": ", ".join(sorted(others))}))
         duels = duels.only(group)
     return _board(duels, notes)
 
 
-def _board(duels: Duels, notes: list[str]) -> Leaderboard:
+def _board(duels: Duels, notes: list[Note]) -> Leaderboard:
     main = _fit(duels, sided=True)
     sided = main is not None
     if main is None:
         main = _fit(duels, sided=False)
-        notes.append(
-            "Each policy kept to one side of the screen, so an advantage of the side cannot be "
-            "told from strength."
-        )
+        notes.append(Note("sides"))
     assert main is not None, "policies that votes link have strengths"
     controlled = _at_equal_length(duels, sided, notes)
     notes += _warnings(main)
@@ -170,29 +187,26 @@ def _design(
     return x[:, kept] if longer is None else np.column_stack([x[:, kept], longer])
 
 
-def _at_equal_length(duels: Duels, sided: bool, notes: list[str]) -> Fit | None:
+def _at_equal_length(duels: Duels, sided: bool, notes: list[Note]) -> Fit | None:
     """The fit with length as one more column, at the end."""
     spread = duels.longer.std()
     if spread < 1e-9:
-        notes.append("All responses are equally long, so length is not controlled for.")
+        notes.append(Note("equal_lengths"))
         return None
     found = _fit(duels, sided=sided, longer=duels.longer / spread)
     if found is None:
-        notes.append("The effect of length cannot be told from that of the policies.")
+        notes.append(Note("length"))
     return found
 
 
-def _warnings(main: Fit) -> list[str]:
-    found: list[str] = []
+def _warnings(main: Fit) -> list[Note]:
+    found: list[Note] = []
     if main.num_raters == 1:
-        found.append("There is one rater, so nothing is known of how raters differ: no intervals.")
+        found.append(Note("one_rater"))
     elif main.num_raters < PRELIMINARY:
-        found.append(f"Preliminary: {main.num_raters} raters, {PRELIMINARY} are wanted.")
+        found.append(Note("preliminary", {"raters": main.num_raters, "wanted": PRELIMINARY}))
     if main.half_votes:
-        found.append(
-            "The votes alone do not bound every strength and its interval, so half a vote was "
-            "added for each side of every pair: strengths lean to the middle."
-        )
+        found.append(Note("half_votes"))
     return found
 
 
@@ -292,7 +306,3 @@ def _matrix(
 def _chance(logits: Estimate) -> Estimate:
     value, low, high = (float(expit(v)) for v in (logits.value, logits.low, logits.high))
     return Estimate(value, low, high, logits.n)
-
-
-def _votes(count: int) -> str:
-    return "1 vote is" if count == 1 else f"{count:,} votes are"

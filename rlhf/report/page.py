@@ -87,7 +87,7 @@ def estimate(value: Estimate | None, *, share: bool = False) -> str:
     else:
         low, high = number(value.low), number(value.high)
     shown = percent(value.value) if share else number(value.value)
-    return f'{shown} <span class="range-text">({low} to {high})</span>'
+    return f'{shown} <span class="range-text">[{low}, {high}]</span>'
 
 
 def conversation(prompt: Prompt) -> str:

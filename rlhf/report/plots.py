@@ -180,7 +180,7 @@ def with_range(estimate: Estimate) -> str:
         f"{v:z.2f}".replace("-", "\N{MINUS SIGN}")
         for v in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value} ({low} to {high})" if math.isfinite(estimate.low + estimate.high) else value
+    return f"{value} [{low}, {high}]" if math.isfinite(estimate.low + estimate.high) else value
 
 
 def _wide(axes: _Axes, value: float) -> float:

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.store import Store
 from labeling_ui.tasks import Settings, Task
+from labeling_ui.words import languages
 from rlhf.evaluate.agreement import agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.records import Comparison, Prompt, Response, to_json
@@ -156,14 +158,46 @@ def test_the_admin_looks_through_the_tasks(url, enter, result):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_nothing_is_wider_than_the_screen(url, enter, width, theme):
-    tab = enter(url, "admin", "admin", viewport={"width": width, "height": 900})
+@pytest.mark.parametrize(("theme", "language"), [("light", "en"), ("dark", "ar")])
+def test_nothing_is_wider_than_the_screen(url, enter, width, theme, language):
+    size = {"width": width, "height": 900}
+    tab = enter(url, "admin", "admin", viewport=size, locale=language)
     tab.goto(f"{url}/admin/?__theme={theme}")
     expect(tab.locator(".rl-heat")).to_be_visible(timeout=90_000)
     expect(tab.locator(".rl-case")).to_have_count(10)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+
+
+def english_only(language):
+    """What only English says so, as patterns of whole lines."""
+    texts = languages()["en"].texts
+    others = languages()[language].texts.values()
+    return [
+        re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(text)))
+        for text in texts.values()
+        if text not in others
+    ]
+
+
+@pytest.mark.parametrize(("language", "hint"), [("de", "Vollständig"), ("ar", "المكتملة")])
+def test_the_page_speaks_the_language_of_its_reader(url, enter, language, hint):
+    tab = enter(url, "admin", "admin", locale=language)
+    expect(tab.locator(".rl-heat")).to_be_visible(timeout=90_000)
+    expect(tab.locator(".rl-case")).to_have_count(10)
+    tab.locator(".rl-admin summary").click()
+    expect(tab.locator("dt", has_text=hint).first).to_be_visible()
+    lines = "\n".join(tab.locator(".rl-admin").all_inner_texts()).splitlines()
+    lines += tab.locator(".rl-admin [aria-label]").evaluate_all(
+        "all => all.map((one) => one.ariaLabel)"
+    )
+    assert len(lines) > 200
+    left = {line for line in lines for one in english_only(language) if one.fullmatch(line.strip())}
+    assert left == set()
+    strength = tab.locator(".rl-admin tbody td:has(small)").first
+    assert strength.evaluate("cell => getComputedStyle(cell).direction") == "ltr"
+    direction = tab.locator(".rl-admin").first.evaluate("page => getComputedStyle(page).direction")
+    assert direction == languages()[language].direction
 
 
 def call(session, number):

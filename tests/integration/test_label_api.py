@@ -80,6 +80,8 @@ def test_an_admin_adds_users_once(admin, url):
         409,
         {"detail": "user 'new rater' exists already"},
     )
+    german = admin.post("/api/users", json=body, headers={"Accept-Language": "de-CH, en;q=0.5"})
+    assert german.json() == {"detail": "den Namen 'new rater' gibt es schon"}
     with client(url, "new rater"):
         pass
 

@@ -137,7 +137,8 @@ def test_who_leaves_holds_nobody_up_and_is_forgotten(runs):
     one, two = policies.names
     wanted = alone(policies, two, 2)[-1]
     leaving, staying = stream(policies, one, 1), stream(policies, two, 2)
-    next(leaving), next(staying), next(staying)
+    for started in (leaving, staying, staying):
+        next(started)
     steps = Steps(policies)
     leaving.close()
     *_, last = staying
@@ -151,7 +152,8 @@ def test_a_step_that_fails_is_told_to_who_took_it_and_the_others_go_on(runs):
     one, two = policies.names
     wanted = alone(policies, two, 2)[-1]
     failing, other = stream(policies, one, 1), stream(policies, two, 2)
-    next(failing), next(other)
+    for started in (failing, other):
+        next(started)
     failures = [MemoryError("no room")]
 
     def fail(*_):

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 import labeling_ui
 from labeling_ui.ballot import Choice
 from labeling_ui.campaigns import FLAGS
-from labeling_ui.words import COOKIE, languages, words_for
+from labeling_ui.judged import SHOWS
+from labeling_ui.pages.figures import SORTS
+from labeling_ui.words import COOKIE, Said, languages, words_for
+from rlhf.evaluate.leaderboard import NoteKind
 
 ROOT = Path(labeling_ui.__file__).parent
 ENGLISH = languages()["en"].texts
@@ -26,10 +29,17 @@ def asked_for() -> set[str]:
     asked: set[str] = set()
     for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js")):
         source = path.read_text(encoding="utf-8")
-        named = r'\b(?:say|words|html)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
+        named = r'\b(?:say|words|html|Said)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
         asked |= set(re.findall(named, source))
         asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|_label\()["\'](\w+)["\']', source))
     return asked
+
+
+@pytest.mark.parametrize(
+    ("language", "written"), [("en", "1,234"), ("de", "1\u202f234"), ("ar", "1,234")]
+)
+def test_thousands_stand_apart_as_each_language_has_it(language, written):
+    assert languages()[language].count(1234) == written
 
 
 @pytest.mark.parametrize("language", languages())
@@ -38,6 +48,7 @@ def test_no_language_lacks_a_text_or_a_place_for_a_value(language):
     assert texts.keys() == ENGLISH.keys()
     for key, text in texts.items():
         assert text.strip()
+        assert not set(text) & set('<>&"'), "texts go into pages as they are"
         assert names_in(text) == names_in(ENGLISH[key]), key
 
 
@@ -57,6 +68,9 @@ def test_every_text_that_exists_is_asked_for_somewhere():
     made |= {f"help_{a}" for a in ("reason", "guidelines", "exact", "flag", "history", "help")}
     made |= {f"flag_{kind}" for kind in FLAGS}
     made |= {f"said_{choice}" for choice in get_args(Choice)}
+    made |= {f"show_{show}" for show in SHOWS} | {f"sort_{sort}" for sort in SORTS}
+    made |= {f"note_{kind}" for kind in get_args(NoteKind)}
+    assert made <= ENGLISH.keys()
     unused = {k for k in ENGLISH.keys() - made if not re.search(rf"[\"']{k}[\"']", sources)}
     assert unused == set()
 
@@ -102,3 +116,10 @@ def test_a_choice_counts_more_than_the_browser_and_english_is_the_last_resort(
 @given(st.text(max_size=200))
 def test_any_header_gives_some_language(header):
     assert words_for({}, header).language in languages()
+
+
+def test_a_refusal_is_english_and_can_be_said_in_every_language():
+    said = Said("refused_password", least=8, most=9)
+    assert said == "a password has 8 to 9 characters"
+    assert said.within(languages()["de"]) == "ein Passwort hat 8 bis 9 Zeichen"
+    assert {said.within(words) for words in languages().values()} > {said}

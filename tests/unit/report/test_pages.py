@@ -113,8 +113,8 @@ def test_the_page_asks_for_nothing_and_runs_no_script_but_its_own():
 
 def test_the_tables_show_rates_both_ways_with_their_intervals():
     text = re.sub(r"\s+", " ", Page(comparison_page(report([case(1, "a", "b")]))).text)
-    assert "37.5 % (25.0 to 50.0)" in text
-    assert "62.5 % (50.0 to 75.0)" in text
+    assert "37.5 % [25.0, 50.0]" in text
+    assert "62.5 % [50.0, 75.0]" in text
 
 
 def test_a_case_says_which_answer_is_best_and_how_far_apart_they_are():

@@ -154,14 +154,14 @@ def test_a_forest_draws_points_and_intervals_to_one_scale():
     [middle] = re.findall(r'class="mean" d="M([\d.]+) ', drawn)
     assert float(middle) == higher, "both are at 0"
     assert "&lt;sft&gt;" in drawn
-    assert "1.00 (0.50 to 1.50)" in drawn
+    assert "1.00 [0.50, 1.50]" in drawn
 
 
 def test_an_interval_without_end_runs_to_the_edge_and_is_not_spelled():
     endless = Estimate(0.25, float("-inf"), float("inf"))
     assert with_range(endless) == "0.25"
-    assert with_range(Estimate(-0.25, -0.5, 0)) == "\N{MINUS SIGN}0.25 (\N{MINUS SIGN}0.50 to 0.00)"
-    assert with_range(Estimate(-0.001, -0.002, 0)) == "0.00 (0.00 to 0.00)"
+    assert with_range(Estimate(-0.25, -0.5, 0)) == "\N{MINUS SIGN}0.25 [\N{MINUS SIGN}0.50, 0.00]"
+    assert with_range(Estimate(-0.001, -0.002, 0)) == "0.00 [0.00, 0.00]"
     assert 'd="M10.0 34H330.0"' in forest("strength", [("ppo", endless)])
     assert forest("strength", [("ppo", Estimate(float("nan"), float("nan"), float("nan")))]) == ""
     assert forest("strength", []) == ""
