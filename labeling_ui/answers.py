@@ -145,11 +145,18 @@ class Saved(TurnShown):
     saved: int
 
 
+class RenderedMessage(_Answer):
+    """A turn of a conversation as HTML that is safe to show."""
+
+    role: Role
+    html: str
+
+
 class BattleShown(_Answer):
     """Two answers of policies without names, from the left; texts are HTML that is safe to show."""
 
     assignment: int
-    prompt: str
+    messages: list[RenderedMessage]
     responses: list[str]
 
 

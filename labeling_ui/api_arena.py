@@ -15,7 +15,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from labeling_ui.accounts import Account
 from labeling_ui.arena import Arena
-from labeling_ui.ballot import Answer, Item
+from labeling_ui.ballot import Answer, Item, RowId
 from labeling_ui.callers import Callers, told
 from labeling_ui.limits import PROMPTS, Rate, TooMany
 from labeling_ui.live import MAX_PROMPT
@@ -32,6 +32,8 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
+    after: RowId | None = None
+    """A battle that was judged: the prompt goes on from its better answer."""
 
 
 class ArenaApi:
@@ -70,23 +72,23 @@ class ArenaApi:
         if not body.prompt.strip():
             return told(422, words("prompt_length", most=MAX_PROMPT))
         self._rate.spend(str(account.id))
-        lines = self._lines(account, body.prompt, words)
+        lines = self._lines(account, body, words)
         return StreamingResponse(
             _streamed(lines), media_type=JSON_LINES, headers={"X-Accel-Buffering": "no"}
         )
 
-    def _lines(self, account: Account, prompt: str, words: Words) -> Generator[dict[str, Any]]:
+    def _lines(self, account: Account, asked: Ask, words: Words) -> Generator[dict[str, Any]]:
         try:
             with self._arena.asking(account.id):
-                yield from self._battle(account, prompt, words)
+                yield from self._battle(account, asked, words)
         except (Conflict, TooMany, DataError) as error:
-            yield {"detail": str(error)}
+            yield {"detail": words.told(error)}
         except RLHFError as error:
             # The sentence may name a run folder, which raters must not see.
             yield {"detail": str(error) if account.may("admin") else words("cannot_answer")}
 
-    def _battle(self, account: Account, prompt: str, words: Words) -> Generator[dict[str, Any]]:
-        pair, texts = self._arena.pair(account.id, prompt), ("", "")
+    def _battle(self, account: Account, asked: Ask, words: Words) -> Generator[dict[str, Any]]:
+        pair, texts = self._arena.pair(account.id, asked.prompt, asked.after), ("", "")
         for texts in self._arena.answers(pair):
             yield {"responses": [render(text) for text in texts]}
         if texts[0] == texts[1]:
@@ -115,6 +117,6 @@ async def _streamed(lines: Generator[dict[str, Any]]) -> AsyncIterator[bytes]:
 def _shown(item: Item) -> dict[str, Any]:
     return {
         "assignment": item.assignment,
-        "prompt": render(item.messages[-1].content),
+        "messages": [{"role": m.role, "html": render(m.content)} for m in item.messages],
         "responses": [render(text) for text in item.responses],
     }

@@ -21,7 +21,7 @@ from labeling_ui.intake import NAMED, make
 from labeling_ui.limits import TooMany
 from labeling_ui.live import Live
 from labeling_ui.store import Conflict, Store
-from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow
+from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 from labeling_ui.words import Said
 from rlhf.records import Message, Prompt, Response
@@ -104,17 +104,41 @@ class Arena:
             with self._lock:
                 self._asking.discard(rater)
 
-    def pair(self, rater: int, prompt: str) -> Pair:
+    def pair(self, rater: int, prompt: str, after: int | None = None) -> Pair:
         """Two policies and their places, drawn at random.
 
         Every two are as likely as any others. If those with the fewest battles came first, who saw
         the names after a few battles could work out the next.
+
+        With ``after``, a battle that the rater has judged, the prompt goes on from its better
+        answer (of two that tie, from the left one), as in Bai et al. 2022, "Training a Helpful and
+        Harmless Assistant".
+
+        Raises:
+            Conflict: if there are no two policies, or the battle has no such answer.
         """
         if not self.is_open:
             raise Conflict(Said("refused_arena"))
         numbers = sorted(random.SystemRandom().sample(range(len(self._live.runs)), 2))
         left, right = (numbers[int(place)] for place in self._draw(2))
-        return Pair(rater, (Message("user", prompt),), (left, right))
+        before = () if after is None else self._so_far(rater, after)
+        return Pair(rater, (*before, Message("user", prompt)), (left, right))
+
+    def _so_far(self, rater: int, number: int) -> tuple[Message, ...]:
+        judged = (
+            select(AssignmentRow.order, VoteRow.outcome, TaskRow.record)
+            .join(VoteRow, VoteRow.assignment_id == AssignmentRow.id)
+            .join(TaskRow, TaskRow.id == AssignmentRow.task_id)
+            .where(AssignmentRow.id == number, AssignmentRow.rater_id == rater, VoteRow.live)
+            .where(AssignmentRow.source == "arena", VoteRow.outcome.in_(("a", "b", "tie")))
+        )
+        with self._store.read() as session:
+            row = session.execute(judged).one_or_none()
+        if row is None:
+            raise Conflict(Said("refused_continue"))
+        task = Task.from_text(row.record)
+        place = int(row.order[0]) if row.outcome == "tie" else "ab".index(row.outcome)
+        return (*task.prompt.messages, Message("assistant", task.responses[place].text))
 
     def answers(self, pair: Pair) -> Iterator[tuple[str, str]]:
         """Both answers as they grow, from the left."""

@@ -12,7 +12,7 @@ from labeling_ui.accounts import Account, Accounts, UserRole
 from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
 from labeling_ui.passes import Passes
 from labeling_ui.store import Conflict, NotFound, StoreError
-from labeling_ui.words import Said, words_for
+from labeling_ui.words import words_for
 from rlhf.errors import RLHFError
 
 COOKIE = "rlhf_label_session"
@@ -88,11 +88,8 @@ def error_answer(request: Request, error: Exception) -> JSONResponse:
     status = error.status if isinstance(error, Refused) else 422
     for kind, code in _STATUS.items():
         status = code if isinstance(error, kind) else status
-    text = error.args[0] if error.args else ""
-    if isinstance(text, Said):
-        words = words_for(request.cookies, request.headers.get("accept-language"))
-        return told(status, text.within(words))
-    return told(status, str(error))
+    words = words_for(request.cookies, request.headers.get("accept-language"))
+    return told(status, words.told(error))
 
 
 def invalid_answer(_: Request, error: Exception) -> JSONResponse:

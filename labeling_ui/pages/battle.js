@@ -9,6 +9,7 @@ const box = find("#rl-ask");
 
 let item = null;
 let shownAt = "";
+let past = null; // the battle from whose better answer the next prompt goes on
 
 // What can be done: ask, then wait (answering), judge, wait (sending), and read the names (told).
 function enter(state, words = "") {
@@ -16,6 +17,7 @@ function enter(state, words = "") {
   const asks = state === "ask";
   find(".rl-ask").hidden = !asks;
   find(".rl-work").hidden = asks;
+  find(".rl-talk").hidden = !find(".rl-talk").children.length;
   find("[data-votes]").hidden = state === "told";
   find("[data-after]").hidden = state !== "told";
   for (const button of all("[data-votes] button")) button.disabled = state !== "judge";
@@ -24,8 +26,18 @@ function enter(state, words = "") {
   find("[data-live]").textContent = words;
 }
 
+// The turns so far: some are rendered and cleaned by the server, a new one is as it was typed.
+function recall(messages) {
+  converse(find(".rl-talk"), messages, (place, { html, text }) => {
+    if (html === undefined) place.textContent = text;
+    else place.innerHTML = html;
+  });
+}
+
 function ask() {
   item = null;
+  recall(past ? past.messages : []);
+  find(".rl-ask [data-do=next]").hidden = !past;
   enter("ask");
   if (page.dataset.mode === "battle") box.focus();
 }
@@ -45,7 +57,7 @@ function name(policies) {
 
 function judge(battle) {
   item = battle;
-  find("[data-asked]").innerHTML = item.prompt; // rendered and cleaned by the server
+  recall(item.messages);
   write(item.responses);
   name([]);
   letScroll();
@@ -70,12 +82,12 @@ async function fight(prompt) {
   notice("");
   write(["", ""]);
   name([]);
-  find("[data-asked]").textContent = prompt;
+  recall([...(past ? past.messages : []), { role: "user", text: prompt }]);
   enter("answering", say("answering"));
   find(".rl-work").focus();
   let why = say("server_silent");
   try {
-    for await (const line of linesOf(await request("/api/arena", { prompt }))) {
+    for await (const line of linesOf(await request("/api/arena", { prompt, after: past && past.number }))) {
       if (line.responses) write(line.responses);
       if (line.item) {
         box.value = "";
@@ -98,8 +110,14 @@ async function vote(choice) {
     const { policies } = await insist(() => call("/api/arena/votes", answer));
     if (!policies.length) return ask();
     name(policies);
+    const better = { left: 0, right: 1, tie: 0 }[choice];
+    if (better !== undefined) {
+      const answer = { role: "assistant", html: item.responses[better] };
+      past = { number: item.assignment, messages: [...item.messages, answer] };
+    }
+    find("[data-do=continue]").hidden = !past;
     enter("told", say("they_were", { left: policies[0], right: policies[1] }));
-    find("[data-do=next]").focus();
+    find("[data-after] [data-do=next]").focus();
   } catch (error) {
     await refresh();
     notice(sentence(error.message));
@@ -128,7 +146,8 @@ box.addEventListener("keydown", (event) => {
 page.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
   if (!button) return;
-  if (button.dataset.do === "next") ask();
+  if (button.dataset.do === "next") past = null;
+  if (["next", "continue"].includes(button.dataset.do)) ask();
   else vote(button.dataset.do);
 });
 

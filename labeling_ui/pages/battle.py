@@ -29,17 +29,17 @@ class Battle(Layout):
   <div class="rl-arena">
     <p class="rl-hint" data-t="battle_hint">{say("battle_hint")}</p>
     <p class="rl-notice" role="alert" dir="auto" hidden></p>
+    <div class="rl-talk" role="region" {_label("conversation")} hidden></div>
     <form class="rl-ask" hidden>
       <label for="rl-ask">{say.html("ask_label")}</label>
       <textarea id="rl-ask" class="rl-reason" rows="3" maxlength="{MAX_PROMPT}" dir="auto"
         enterkeyhint="send" data-t-placeholder="ask_hint"
         placeholder="{say("ask_hint")}"></textarea>
-      <button class="rl-main">{say.html("let_answer")}<kbd>↵</kbd></button>
+      <div class="rl-do"><button class="rl-main">{say.html("let_answer")}<kbd>↵</kbd></button>
+        <button type="button" class="rl-side" data-do="next" hidden>{say.html("new_talk")}</button>
+      </div>
     </form>
     <section class="rl-work" tabindex="-1" {_label("battle")} hidden>
-      <div class="rl-talk"><div class="rl-turn rl-user">
-        <span class="rl-who" data-t="user">{say("user")}</span>
-        <div class="rl-text" data-asked dir="auto"></div></div></div>
       <div class="rl-pair">{_paper("left", 1)}{_paper("right", 2)}</div>
       <div class="rl-answers" role="group" {_label("your_answer")}>
         <p class="rl-told" data-told></p>
@@ -49,6 +49,7 @@ class Battle(Layout):
         </div>
         <div class="rl-keys rl-minor" data-after hidden>
           <button type="button" class="rl-main" data-do="next">{say.html("next_prompt")}</button>
+          <button type="button" class="rl-side" data-do="continue" hidden>{say.html("go_on")}</button>
         </div>
       </div>
     </section>

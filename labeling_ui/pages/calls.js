@@ -53,6 +53,23 @@ function notice(text) {
   if (place.textContent !== text) place.textContent = text;
 }
 
+// The turns of a conversation; `fill` writes the text of a message into its place.
+function converse(talk, messages, fill) {
+  talk.replaceChildren(...messages.map((message, index) => {
+    const turn = document.createElement("div");
+    turn.className = "rl-turn rl-" + message.role;
+    const who = document.createElement("span");
+    who.className = "rl-who";
+    who.textContent = say(message.role);
+    const text = document.createElement("div");
+    text.className = "rl-text";
+    text.dir = "auto";
+    fill(text, message, index);
+    turn.append(who, text);
+    return turn;
+  }));
+}
+
 // What is wider than its place can be scrolled by keyboard.
 function letScroll() {
   for (const place of all(".rl-text")) {

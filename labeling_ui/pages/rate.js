@@ -99,20 +99,9 @@ function write(place, html, text) {
 }
 
 function paintTexts() {
-  const talk = find(".rl-talk");
-  talk.replaceChildren(...item.messages.map((message, index) => {
-    const turn = document.createElement("div");
-    turn.className = "rl-turn rl-" + message.role;
-    const who = document.createElement("span");
-    who.className = "rl-who";
-    who.textContent = say(message.role);
-    const text = document.createElement("div");
-    text.className = "rl-text";
-    text.dir = "auto";
+  converse(find(".rl-talk"), item.messages, (text, message, index) => {
     write(text, item.html.messages[index], message.content);
-    turn.append(who, text);
-    return turn;
-  }));
+  });
   all(".rl-pair [data-text]").forEach((text, place) => {
     write(text, item.html.responses[place], item.responses[place]);
   });

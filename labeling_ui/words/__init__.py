@@ -35,6 +35,11 @@ class Words:
         """A whole number as this language writes it."""
         return f"{number:,}".replace(",", self.group)
 
+    def told(self, error: Exception) -> str:
+        """What an error says, in this language where that is known."""
+        said = error.args[0] if error.args else ""
+        return said.within(self) if isinstance(said, Said) else str(error)
+
     def html(self, key: str) -> str:
         """The text in an element that takes on another language in the browser."""
         return f'<span data-t="{key}">{escape(self(key))}</span>'

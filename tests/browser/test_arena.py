@@ -92,6 +92,33 @@ def test_a_guest_battles_by_keyboard_alone(url, enter, policies):
     assert first["response_" + by_gus[0]]["policy"] == told[0]
 
 
+def test_a_conversation_goes_on_by_keyboard_from_the_better_answer(url, enter, policies):
+    policies.go_on.set()
+    tab = enter(url, "judy", "compare")
+    turns = tab.locator(".rl-battle .rl-talk .rl-text")
+    ask(tab, "first?")
+    state(tab, "judge")
+    better = tab.locator("[data-text=right]").inner_text()
+    tab.keyboard.press("2")
+    state(tab, "told")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    state(tab, "ask")
+    expect(turns).to_have_text(["first?", better])
+    ask(tab, "second?")
+    state(tab, "judge")
+    expect(turns).to_have_text(["first?", better, "second?"])
+    assert "secretive" not in tab.content()
+    tab.keyboard.press("b")  # both bad: what is left is what was there before
+    state(tab, "told")
+    tab.get_by_role("button", name="Continue this conversation").click()
+    state(tab, "ask")
+    expect(turns).to_have_text(["first?", better])
+    tab.get_by_role("button", name="New conversation").click()
+    expect(tab.locator(".rl-battle .rl-talk")).to_be_hidden()
+    expect(tab.locator("#rl-ask")).to_be_focused()
+
+
 def test_a_battle_outlives_the_tab_and_the_same_answers_are_none(url, enter):
     tab = enter(url, "ann", "compare")
     ask(tab, "same")
@@ -104,7 +131,7 @@ def test_a_battle_outlives_the_tab_and_the_same_answers_are_none(url, enter):
     other = enter(url, "ann", "compare")
     state(other, "judge")
     assert other.locator(".rl-pair").inner_text() == texts
-    expect(other.locator("[data-asked]")).to_have_text("and now?")
+    expect(other.locator(".rl-battle .rl-talk .rl-user .rl-text")).to_have_text("and now?")
     other.keyboard.press("b")
     state(other, "told")
     tab.keyboard.press("0")  # judged already, elsewhere

@@ -78,9 +78,9 @@ def person(url, role="guest"):
         yield session
 
 
-def ask(session, prompt: str) -> list[dict]:
+def ask(session, prompt: str, **more) -> list[dict]:
     """Every line of the reply."""
-    with session.stream("POST", "/api/arena", json={"prompt": prompt}) as reply:
+    with session.stream("POST", "/api/arena", json={"prompt": prompt} | more) as reply:
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith("application/jsonl")
         return [json.loads(line) for line in reply.iter_lines()]
@@ -104,7 +104,7 @@ def test_answers_grow_then_the_battle_comes_and_the_vote_names_who_answered(url,
         *grown, last = ask(guest, "Where?")
         assert grown[0] == {"responses": ["<p>So</p>\n"] * 2}
         assert grown[-1]["responses"] == last["item"]["responses"]
-        assert last["item"]["prompt"] == "<p>Where?</p>\n"
+        assert last["item"]["messages"] == [{"role": "user", "html": "<p>Where?</p>\n"}]
         assert guest.get("/api/arena").json() == last  # after a reload, the same
         assert "secretive" not in json.dumps([grown, last])
         told = vote(guest, last["item"]).json()
@@ -114,6 +114,30 @@ def test_answers_grow_then_the_battle_comes_and_the_vote_names_who_answered(url,
         assert vote(guest, last["item"]).json() == told
         assert guest.get("/api/arena").json() == {"item": None}
         assert vote(guest, last["item"], "right", "key-0002").status_code == 409
+
+
+def test_a_conversation_goes_on_from_the_better_answer(url, database):
+    with person(url) as guest, person(url) as other:
+        *_, first = ask(guest, "One?")
+        assert vote(guest, first["item"], "right").status_code == 200
+        before = first["item"]["assignment"]
+        *_, second = ask(guest, "Two?", after=before)
+        roles = [message["role"] for message in second["item"]["messages"]]
+        texts = [message["html"] for message in second["item"]["messages"]]
+        assert roles == ["user", "assistant", "user"]
+        assert texts == ["<p>One?</p>\n", first["item"]["responses"][1], "<p>Two?</p>\n"]
+        assert guest.get("/api/arena").json() == second
+        assert "secretive" not in json.dumps(second)
+        [refused] = ask(other, "Mine?", after=before)
+        assert refused["detail"].startswith("a conversation goes on from an answer")
+        reply = other.post(
+            "/api/arena", json={"prompt": "?", "after": before}, headers={"Accept-Language": "de"}
+        )
+        assert json.loads(reply.text)["detail"].startswith("ein Gespräch geht")
+        assert vote(guest, second["item"], "both_bad", "key-0002").status_code == 200
+        assert "detail" in ask(guest, "Three?", after=second["item"]["assignment"])[0]
+    assert stored(database, "Two?") == 1
+    assert stored(database, "Mine?") == 0
 
 
 def test_a_skip_names_nobody(url):
@@ -197,7 +221,7 @@ def test_hostile_texts_come_rendered_as_everywhere(url):
             for number, text in enumerate(MARKUP[start : start + PROMPTS.burst]):
                 *_, last = ask(guest, text)
                 item = last["item"]
-                assert item["prompt"] == render(text)
+                assert item["messages"][0]["html"] == render(text)
                 answers = {render(f"So {place}: {text}") for place in (0, 1)}
                 assert set(item["responses"]) == answers
                 assert vote(guest, item, key=f"key-{number}").status_code == 200

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,9 +52,9 @@ class Room:
         self.ann = accounts.add("ann", PASSWORD, "guest").id
         self.bob = accounts.add("bob", PASSWORD, "rater").id
 
-    def battle(self, rater, prompt="why?"):
+    def battle(self, rater, prompt="why?", after=None) -> Any:
         with self.arena.asking(rater):
-            pair = self.arena.pair(rater, prompt)
+            pair = self.arena.pair(rater, prompt, after)
             *_, texts = self.arena.answers(pair)
             return self.arena.keep(pair, texts)
 
@@ -102,6 +103,45 @@ def test_the_vote_means_the_response_that_stood_there(store, order):
     [vote] = judged(store, CAMPAIGN).fair
     assert vote.outcome == ("b" if order == "01" else "a")
     assert vote.a_side == ("left" if order == "01" else "right")
+
+
+@pytest.mark.parametrize("order", ["01", "10"])
+@pytest.mark.parametrize(("choice", "place"), [("left", 0), ("right", 1), ("tie", 0)])
+def test_a_conversation_goes_on_from_what_was_preferred(store, order, choice, place):
+    room = Room(store, NAMES[:2], draw=lambda _: order)
+    first = room.battle(room.ann, "one")
+    room.vote(room.ann, first, choice)
+    second = room.battle(room.ann, "two", first.assignment)
+    assert [m.role for m in second.messages] == ["user", "assistant", "user"]
+    assert [m.content for m in second.messages] == ["one", first.responses[place], "two"]
+    room.vote(room.ann, second, "right", "key-2")
+    third = room.battle(room.ann, "three", second.assignment)
+    assert third.messages[:3] == second.messages
+    assert third.messages[3].content == second.responses[1]
+    found = [comparison.prompt.messages for comparison in export(store, CAMPAIGN).comparisons]
+    assert found == [first.messages, second.messages, third.messages]
+    assert examine(store).problems == ()
+
+
+@pytest.mark.parametrize("choice", ["both_bad", "skip", None])
+def test_there_is_nothing_to_go_on_from_what_nobody_preferred(room, choice):
+    item = room.battle(room.ann)
+    if choice:
+        room.vote(room.ann, item, choice)
+    with pytest.raises(Conflict, match="an answer that you preferred"):
+        room.arena.pair(room.ann, "and?", item.assignment)
+
+
+def test_a_conversation_is_nobody_elses_and_no_work_is_one(room):
+    item = room.battle(room.ann)
+    room.vote(room.ann, item)
+    room.campaigns.add("work", tasks(1))
+    work = room.campaigns.next("work", room.bob).item
+    assert work is not None
+    room.campaigns.submit("work", room.bob, Answer(work.assignment, "left", "key-of-work"))
+    for number in (item.assignment, work.assignment, 99):
+        with pytest.raises(Conflict, match="an answer that you preferred"):
+            room.arena.pair(room.bob, "and?", number)
 
 
 def test_every_pair_and_side_is_as_likely_as_any_other(room):
