@@ -77,6 +77,8 @@ def visit(url, tab):
     tab.locator("[data-do=left]").click()
     tab.wait_for_selector("[data-state=told]")
     yield "names"
+    tab.locator("[data-do=continue]").click()
+    yield "conversation"
     tab.goto(f"{url}/compare/#chosen")
     tab.locator(".rl-chosen textarea").fill("What?")
     tab.locator(".rl-send").click()
