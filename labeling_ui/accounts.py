@@ -21,7 +21,7 @@ from labeling_ui.audit import note, stamp
 from labeling_ui.limits import Throttle
 from labeling_ui.store import Conflict, NotFound, Store
 from labeling_ui.tables import UserRow
-from labeling_ui.words import Said
+from labeling_ui.words import Sentence
 from rlhf.errors import ConfigError, DataError
 
 UserRole = Literal["guest", "rater", "adjudicator", "admin"]
@@ -102,7 +102,7 @@ class Accounts:
         """The row of a new user, checked, not stored. To hash a password takes a moment."""
         name = _plain(new.name)
         if not _NAME.fullmatch(name):
-            raise DataError(Said("refused_name"))
+            raise DataError(Sentence("refused_name"))
         if new.role not in ROLES:
             raise DataError(f"role {new.role!r} is unknown; use {', '.join(ROLES)}")
         return UserRow(
@@ -115,7 +115,7 @@ class Accounts:
 
     def _hash(self, password: str) -> str:
         if not _MIN_PASSWORD <= len(password) <= _MAX_PASSWORD:
-            raise DataError(Said("refused_password", least=_MIN_PASSWORD, most=_MAX_PASSWORD))
+            raise DataError(Sentence("refused_password", least=_MIN_PASSWORD, most=_MAX_PASSWORD))
         return self._hasher.hash(password)
 
     def set_password(self, name: str, password: str, actor: int | None) -> None:
@@ -207,7 +207,7 @@ def insert_users(session: Session, rows: Sequence[UserRow], actor: int | None) -
         seen.update(session.scalars(select(UserRow.handle).where(UserRow.handle.in_(handles))))
     for row in rows:
         if row.handle in seen:
-            raise Conflict(Said("refused_user", name=repr(row.name)))
+            raise Conflict(Sentence("refused_user", name=repr(row.name)))
         seen.add(row.handle)
     session.add_all(rows)
     session.flush()

@@ -147,7 +147,7 @@ class Bench(Desk):
     queue: Sequence[int] = ()
     """What :func:`contested` found a moment ago."""
 
-    def _new(self) -> tuple[Item | None, str]:
+    def _new(self, listed: Assigned | None) -> tuple[Item | None, str]:  # noqa: ARG002
         for place, number in enumerate(self.queue[:_QUEUE], start=1):
             task = self.one(_FREE, task=number)
             if task is not None:
@@ -155,9 +155,9 @@ class Bench(Desk):
                 return self.hand_out(task.id, task.record, "adjudicate"), ""
         return None, ""
 
-    def count(self, assigned: Assigned, outcome: str, change: int) -> None:  # noqa: ARG002
+    def count(self, assigned: Assigned, outcome: str, change: int) -> None:
         """A decision fills no place; who held the task beside it need not decide any more."""
-        if change > 0:
+        if change > 0 and outcome != "skip":
             self.connection.execute(_LET_GO, {"number": assigned.id, "task": assigned.task})
 
     def has_place(self, assigned: Assigned) -> bool:

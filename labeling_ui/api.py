@@ -23,6 +23,7 @@ from labeling_ui.render import render
 from labeling_ui.results import status_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
+from labeling_ui.words import words_for
 from rlhf.records import Text
 
 DeskName = Literal["rate", "adjudicate"]
@@ -138,7 +139,9 @@ class Api:
     ) -> JSONResponse:
         """What the caller is to judge now; with ``html``, rendered as well."""
         account, decides = self._judge(request, desk)
-        return JSONResponse(_turn(self._campaigns.next(name, account.id, decides=decides), html))
+        return JSONResponse(
+            _turn(request, self._campaigns.next(name, account.id, decides=decides), html)
+        )
 
     def vote(
         self,
@@ -151,7 +154,7 @@ class Api:
         """Store an answer; what is next."""
         account, decides = self._judge(request, desk)
         number, turn = self._campaigns.submit(name, account.id, body, decides=decides)
-        return JSONResponse({"saved": number, **_turn(turn, html)})
+        return JSONResponse({"saved": number, **_turn(request, turn, html)})
 
     def undo(
         self,
@@ -165,7 +168,7 @@ class Api:
         account, decides = self._judge(request, desk)
         vote = body.vote if body else None
         return JSONResponse(
-            _turn(self._campaigns.undo(name, account.id, vote, decides=decides), html)
+            _turn(request, self._campaigns.undo(name, account.id, vote, decides=decides), html)
         )
 
     def beat(
@@ -221,11 +224,12 @@ def _sized(task: Task) -> Task:
     return task
 
 
-def _turn(turn: Turn, html: bool) -> dict[str, Any]:
+def _turn(request: Request, turn: Turn, html: bool) -> dict[str, Any]:
+    words = words_for(request.cookies, request.headers.get("accept-language"))
     return {
         "item": _item(turn.item, html),
         "progress": _progress(turn.progress),
-        "notice": turn.notice,
+        "notice": words.of(turn.notice),
         **({"said": [asdict(one) for one in turn.said]} if turn.said else {}),
     }
 

@@ -16,7 +16,7 @@ from labeling_ui.limits import SIGN_INS, Rate
 from labeling_ui.openapi import document
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
-from labeling_ui.words import Said, languages, words_for
+from labeling_ui.words import Sentence, languages, words_for
 from rlhf.records import Text
 
 MAX_USERS = 5000
@@ -175,7 +175,7 @@ class PeopleApi:
         """Change the caller's password; every other session ends, this one goes on."""
         account = self._callers.need(request, "guest")
         if self._accounts.sign_in(account.name, body.old, self._guest(request)) is None:
-            raise Refused(403, Said("refused_old_password"))
+            raise Refused(403, Sentence("refused_old_password"))
         self._accounts.set_password(account.name, body.new, account.id)
         return self._session(request, account)
 

@@ -23,7 +23,7 @@ from labeling_ui.live import Live
 from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Said
+from labeling_ui.words import Sentence
 from rlhf.records import Message, Prompt, Response
 
 CAMPAIGN = "arena"
@@ -92,13 +92,13 @@ class Arena:
         """
         with self._lock:
             if rater in self._asking:
-                raise Conflict(Said("refused_asking"))
+                raise Conflict(Sentence("refused_asking"))
             if len(self._asking) >= MOST_BATTLES:
                 raise TooMany("too many battles are being answered", 10)
             self._asking.add(rater)
         try:
             if self.unjudged(rater) is not None:
-                raise Conflict(Said("refused_battle"))
+                raise Conflict(Sentence("refused_battle"))
             yield
         finally:
             with self._lock:
@@ -118,7 +118,7 @@ class Arena:
             Conflict: if there are no two policies, or the battle has no such answer.
         """
         if not self.is_open:
-            raise Conflict(Said("refused_arena"))
+            raise Conflict(Sentence("refused_arena"))
         numbers = sorted(random.SystemRandom().sample(range(len(self._live.runs)), 2))
         left, right = (numbers[int(place)] for place in self._draw(2))
         before = () if after is None else self._so_far(rater, after)
@@ -135,7 +135,7 @@ class Arena:
         with self._store.read() as session:
             row = session.execute(judged).one_or_none()
         if row is None:
-            raise Conflict(Said("refused_continue"))
+            raise Conflict(Sentence("refused_continue"))
         task = Task.from_text(row.record)
         place = int(row.order[0]) if row.outcome == "tie" else "ab".index(row.outcome)
         return (*task.prompt.messages, Message("assistant", task.responses[place].text))

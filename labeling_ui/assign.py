@@ -5,7 +5,7 @@ unless the campaign drops what is skipped), and an assignment that was handed ou
 until it expires.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -16,7 +16,7 @@ from labeling_ui import statements as sql
 from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
 from labeling_ui.store import NotFound
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Said
+from labeling_ui.words import Sentence
 
 NEVER = "9999"
 """When an assignment of a list or a battle expires; as text it comes after every time."""
@@ -39,7 +39,7 @@ class Rules:
         """Those of the campaign called ``name``, or :class:`NotFound`."""
         row = connection.execute(sql.CAMPAIGN, {"name": name}).one_or_none()
         if row is None:
-            raise NotFound(Said("refused_campaign", name=repr(name)))
+            raise NotFound(Sentence("refused_campaign", name=repr(name)))
         number, name, settings, *counts = row
         return cls(number, name, Settings.from_text(settings), *counts)
 
@@ -61,6 +61,11 @@ class Assigned:
     record: str
     num_votes: int
     complete: bool
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the rater has seen it; what is on a list waits."""
+        return self.shown_at != ""
 
     @property
     def item(self) -> Item:
@@ -111,49 +116,73 @@ class Desk:
 
     def turn(self) -> Turn:
         """What the rater has open already, else a new task with an order drawn for it."""
-        held = self.one(sql.OPEN)
-        if held is not None:
-            return self.turn_of(self.show(Assigned(*held)))
-        return self.turn_of(*self._new())
+        held = self.held()
+        if held is not None and held.is_shown:
+            return self.turn_of(self.show(held))
+        return self.turn_of(*self._new(held))
+
+    def held(self) -> Assigned | None:
+        """What the rater has open: what is on the screen, else what comes first on the list."""
+        row = self.one(sql.OPEN)
+        if row is not None and not Assigned(*row).is_shown:
+            row = self.one(sql.OPEN_CHECK) or row
+        return None if row is None else Assigned(*row)
 
     def turn_of(self, item: Item | None, notice: str = "") -> Turn:
         """The item with how far the rater is."""
         return Turn(item, self.progress(), notice)
 
-    def _new(self) -> tuple[Item | None, str]:
-        """A task that the rater never had, or why there is none."""
+    def _new(self, listed: Assigned | None) -> tuple[Item | None, str]:
+        """A task that the rater has not seen, ``listed`` where there are lists, or why not."""
         settings = self.rules.settings
-        if settings.quota is not None and self._counts()[0] >= settings.quota:
-            return None, "you have reached the most answers that one rater may give here"
-        if settings.pass_mark is not None or settings.check_every is not None:
-            item, notice = self._checked(settings)
-            if item or notice:
-                return item, notice
-        return self._work(settings), ""
+        if settings.quota is not None:
+            work, _, _, skips = self._counts()
+            # what comes back at the end is still to be answered
+            if work - skips * (settings.skip == "later") >= settings.quota:
+                return None, Sentence("stop_quota")
+        item, notice = self._checked()
+        if item or notice:
+            return item, notice
+        return self._work(settings, listed), ""
 
-    def _checked(self, settings: Settings) -> tuple[Item | None, str]:
+    def refusal(self) -> str:
+        """Why the rater gets nothing more, and so may not try another answer; empty if not so."""
+        return self._refusal(self._checks())
+
+    def _checks(self) -> list[tuple[str, Task, int]]:
+        """What the rater answered to tasks that check raters, with the number of each vote."""
+        settings = self.rules.settings
+        if settings.pass_mark is None and settings.check_every is None:
+            return []
+        rows = self.connection.execute(sql.CHECKED, self.values)
+        return [(outcome, Task.from_text(record), vote) for outcome, record, vote in rows]
+
+    def _refusal(self, answers: Sequence[tuple[str, Task, int]]) -> str:
+        settings = self.rules.settings
+        failed = sum(t.use == "attention" and o != t.expected for o, t, _ in answers)
+        if settings.max_failed_checks is not None and failed > settings.max_failed_checks:
+            return Sentence("stop_attention")
+        passed = [o == t.expected for o, t, _ in answers if t.use == "qualify"]
+        to_come = (sql.OPEN_CHECK, sql.UNSEEN["qualify"])
+        if settings.pass_mark is None or not passed or any(self.one(s) for s in to_come):
+            return ""
+        too_few = sum(passed) / len(passed) < settings.pass_mark
+        return Sentence("stop_qualification") if too_few else ""
+
+    def _checked(self) -> tuple[Item | None, str]:
         """A task that checks the rater, where one is due, or what those before have shown."""
-        answers = [
-            (outcome, Task.from_text(record), vote)
-            for outcome, record, vote in self.connection.execute(sql.CHECKED, self.values)
-        ]
-        if settings.max_failed_checks is not None:
-            failed = sum(t.use == "attention" and o != t.expected for o, t, _ in answers)
-            if failed > settings.max_failed_checks:
-                return None, "too many attention items were failed; ask an admin"
-        if settings.pass_mark is not None:
-            item = self._unseen("qualify")
-            if item is not None:
-                return item, ""
-            passed = [o == t.expected for o, t, _ in answers if t.use == "qualify"]
-            if passed and sum(passed) / len(passed) < settings.pass_mark:
-                return None, "the qualification was not passed; ask an admin"
+        settings, answers = self.rules.settings, self._checks()
+        notice = self._refusal(answers)
+        item = self._unseen("qualify") if settings.pass_mark is not None and not notice else None
+        if item or notice or settings.check_every is None:
+            return item, notice
         last = max((vote for _, t, vote in answers if t.use != "qualify"), default=0)
-        if settings.check_every is None or self.number(sql.SINCE, last=last) < settings.check_every:
-            return None, ""
-        return self._unseen("check"), ""
+        due = self.number(sql.SINCE, last=last) >= settings.check_every
+        return self._unseen("check") if due else None, ""
 
-    def _work(self, settings: Settings) -> Item | None:
+    def _work(self, settings: Settings, listed: Assigned | None) -> Item | None:
+        if listed is not None:
+            return self.show(listed)
         if settings.source == "pool":
             source = "order"
             if settings.random_share < 1:
@@ -207,7 +236,7 @@ class Desk:
             or (found.source == "adjudicate") != self.decides
         ):
             name = repr(self.rules.name)
-            raise NotFound(Said("refused_assignment", number=number, name=name))
+            raise NotFound(Sentence("refused_assignment", number=number, name=name))
         return found
 
     def show(self, assigned: Assigned) -> Item:
@@ -223,8 +252,14 @@ class Desk:
 
     def beat(self, assigned: Assigned) -> None:
         """What is still on the screen keeps its place."""
-        if assigned.open:
+        if assigned.open and self.may_fill(assigned):
             self._touch(assigned, is_open=True)
+
+    def may_fill(self, assigned: Assigned) -> bool:
+        """Whether a vote on it is one that was asked for: what others took meanwhile is not."""
+        if assigned.use != "work" or (assigned.open and assigned.expires_at > self.now):
+            return True
+        return assigned.expires_at == NEVER or self.has_place(assigned)
 
     def close(self, assigned: Assigned) -> None:
         """It was answered."""
@@ -280,9 +315,9 @@ class Desk:
         }
         return self.connection.execute(sql.ADD_VOTE, about | values).scalar_one()
 
-    def _counts(self) -> tuple[int, int, int]:
-        work, still_open, checks = self.connection.execute(sql.PROGRESS, self.values).one()
-        return work, still_open, checks
+    def _counts(self) -> Sequence[int]:
+        """Votes on work, those on tasks that others may get, those on checks, and skips of work."""
+        return self.connection.execute(sql.PROGRESS, self.values).one()
 
     def progress(self) -> Progress:
         """Answered by the rater, and that plus what others left to do.
@@ -290,10 +325,11 @@ class Desk:
         The checks that will come are counted from the start, so that none gives itself away.
         """
         settings = self.rules.settings
-        work, still_open, checks = self._counts()
+        work, still_open, checks, _ = self._counts()
         if settings.source == "list":
-            return Progress(work + checks, self.number(sql.ON_LIST))
-        total = work + self.rules.num_tasks - self.rules.num_complete - still_open
+            total = self.number(sql.ON_LIST)
+        else:
+            total = work + self.rules.num_tasks - self.rules.num_complete - still_open
         if settings.quota is not None:
             total = min(total, max(settings.quota, work))
         if settings.check_every is not None:

@@ -28,7 +28,7 @@ from labeling_ui.intake import (
 from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Said
+from labeling_ui.words import Sentence
 from rlhf.errors import DataError
 
 FLAGS = ("broken", "unsafe", "private", "other")
@@ -159,23 +159,24 @@ class Campaigns:
 
     def _record(self, desk: Desk, assigned: Assigned, answer: Answer) -> int:
         answer.check(desk.rules.settings, len(assigned.order))
-        outcome, content = meaning(answer, assigned.order)
+        outcome, meant = meaning(answer, assigned.order)
+        content = json.dumps(meant, ensure_ascii=False)
+        said = (assigned.id, outcome, content, answer.strength, answer.reason)
         values = {"rater": assigned.rater, "assignment": assigned.id, "key": answer.key}
         earlier = desk.connection.execute(sql.EARLIER, values).all()
         for vote in earlier:
             if vote.key == answer.key:
-                if (vote.assignment_id, vote.outcome) != (assigned.id, outcome):
+                if tuple(vote[2:7]) != said:
                     raise Conflict("this key was used for another vote; make a new key for each")
                 return vote.id
         if any(vote.live or vote.surplus for vote in earlier):
-            raise Conflict(Said("refused_answered"))
-        expired = assigned.expires_at <= desk.now and assigned.use == "work"
-        late = expired and not desk.has_place(assigned)
+            raise Conflict(Sentence("refused_answered"))
+        late = not desk.may_fill(assigned)
         number = desk.add_vote(
             assigned,
             {
                 "outcome": outcome,
-                "content": json.dumps(content, ensure_ascii=False),
+                "content": content,
                 "strength": answer.strength,
                 "reason": answer.reason,
                 "shown_at": stamp(answer.shown_at) if answer.shown_at else assigned.shown_at,
@@ -197,18 +198,23 @@ class Campaigns:
         """Withdraw the rater's latest answer, or a certain one, and show that item again.
 
         Raises:
-            Conflict: if there is no such answer to withdraw, or it was given in the arena.
+            Conflict: if there is no such answer to withdraw, it was given in the arena, others have
+                answered in its place, or the rater gets nothing more.
         """
         with self._at_desk(name, rater, decides) as desk:
             if desk.rules.settings.source == "arena":
-                raise Conflict(Said("refused_battle_undo"))
+                raise Conflict(Sentence("refused_battle_undo"))
             mine = sql.LATEST if vote is None else sql.LATEST.where(VoteRow.id == vote)
             row = desk.one(mine.limit(1))
             if row is None:
-                raise Conflict(Said("refused_undo"))
+                raise Conflict(Sentence("refused_undo"))
+            if not decides and desk.refusal():
+                raise Conflict(Sentence("refused_stopped"))
             assigned = desk.own(row.assignment_id)
             desk.withdraw(row.id, assigned)
             desk.count(assigned, row.outcome, -1)
+            if not desk.may_fill(assigned):  # a skip holds no place
+                raise Conflict(Sentence("refused_place"))
             return desk.turn_of(desk.reopen(assigned))
 
     def history(

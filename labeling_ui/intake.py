@@ -13,7 +13,7 @@ from labeling_ui.ballot import chance
 from labeling_ui.store import Conflict, NotFound
 from labeling_ui.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, UserRow
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Said
+from labeling_ui.words import Sentence
 from rlhf.errors import DataError
 
 NAMED = select(CampaignRow).where(CampaignRow.name == bindparam("name"))
@@ -40,7 +40,7 @@ def find_campaign(session: Session, name: str) -> CampaignRow:
     """The campaign called ``name``, or :class:`NotFound`."""
     campaign = session.scalar(NAMED, {"name": name})
     if campaign is None:
-        raise NotFound(Said("refused_campaign", name=repr(name)))
+        raise NotFound(Sentence("refused_campaign", name=repr(name)))
     return campaign
 
 

@@ -24,7 +24,7 @@ from labeling_ui.accounts import (
 from labeling_ui.audit import note, stamp
 from labeling_ui.store import NotFound, Store
 from labeling_ui.tables import InvitationRow, TokenRow, UserRow
-from labeling_ui.words import Said
+from labeling_ui.words import Sentence
 from rlhf.errors import DataError
 
 PREFIX = "rlhf_"
@@ -36,7 +36,7 @@ _OF_TOKEN = (
     .join(TokenRow, TokenRow.user_id == UserRow.id)
     .where(TokenRow.hash == bindparam("hash"), TokenRow.revoked_at.is_(None))
 )
-_STALE = Said("refused_invitation")
+_STALE = Sentence("refused_invitation")
 
 
 @dataclass(frozen=True, slots=True)

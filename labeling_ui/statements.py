@@ -66,6 +66,14 @@ OPEN = (
     .limit(1)
 )
 
+# The check that is on the screen of a rater whose list goes on with older assignments.
+OPEN_CHECK = _ASSIGNED.where(
+    AssignmentRow.rater_id == _rater,
+    AssignmentRow.campaign_id == _campaign,
+    AssignmentRow.open,
+    AssignmentRow.source.in_(("qualify", "check")),
+).limit(1)
+
 _UNSEEN = (
     select(TaskRow.id, TaskRow.record)
     .where(
@@ -92,6 +100,7 @@ PROGRESS = (
         func.count().filter(_IS_WORK),
         func.count().filter(_IS_WORK, ~TaskRow.complete),
         func.count().filter(~_IS_WORK),
+        func.count().filter(_IS_WORK, VoteRow.outcome == "skip"),
     )
     .join_from(VoteRow, TaskRow, TaskRow.id == VoteRow.task_id)
     .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
@@ -134,7 +143,9 @@ SKIPPED = (
     .limit(1)
 )
 ON_LIST = select(func.count()).where(
-    AssignmentRow.rater_id == _rater, AssignmentRow.campaign_id == _campaign
+    AssignmentRow.rater_id == _rater,
+    AssignmentRow.campaign_id == _campaign,
+    AssignmentRow.source == "list",
 )
 CHECKS = select(func.count()).where(TaskRow.campaign_id == _campaign, TaskRow.use == "check")
 PLACE_LEFT = select(TaskRow.id).where(TaskRow.id == bindparam("task"), _HAS_PLACE)
@@ -165,6 +176,9 @@ EARLIER = (
         VoteRow.key,
         VoteRow.assignment_id,
         VoteRow.outcome,
+        VoteRow.content,
+        VoteRow.strength,
+        VoteRow.reason,
         VoteRow.live,
         VoteRow.surplus,
     )

@@ -35,22 +35,25 @@ class Words:
         """A whole number as this language writes it."""
         return f"{number:,}".replace(",", self.group)
 
+    def of(self, text: str) -> str:
+        """A text in this language, where it is a sentence that has others."""
+        return text.within(self) if isinstance(text, Sentence) else text
+
     def told(self, error: Exception) -> str:
         """What an error says, in this language where that is known."""
-        said = error.args[0] if error.args else ""
-        return said.within(self) if isinstance(said, Said) else str(error)
+        return self.of(error.args[0] if error.args else str(error))
 
     def html(self, key: str) -> str:
         """The text in an element that takes on another language in the browser."""
         return f'<span data-t="{key}">{escape(self(key))}</span>'
 
 
-class Said(str):
+class Sentence(str):
     """A sentence in English that can be said in the other languages too."""
 
     __slots__ = ("_key", "_values")
 
-    def __new__(cls, key: str, **values: object) -> "Said":
+    def __new__(cls, key: str, **values: object) -> "Sentence":
         """The text called ``key``, filled in."""
         said = super().__new__(cls, languages()["en"](key, **values))
         said._key, said._values = key, values

@@ -12,3 +12,9 @@ def store(request, tmp_path):
         where = request.getfixturevalue("postgresql").fresh()
     with closing(Store(where)) as opened:
         yield opened
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    with closing(Store(tmp_path / "label.db")) as opened:
+        yield opened

@@ -13,7 +13,7 @@ from labeling_ui.ballot import Choice
 from labeling_ui.campaigns import FLAGS
 from labeling_ui.judged import SHOWS
 from labeling_ui.pages.figures import SORTS
-from labeling_ui.words import COOKIE, Said, languages, words_for
+from labeling_ui.words import COOKIE, Sentence, languages, words_for
 from rlhf.evaluate.leaderboard import NoteKind
 
 ROOT = Path(labeling_ui.__file__).parent
@@ -29,7 +29,7 @@ def asked_for() -> set[str]:
     asked: set[str] = set()
     for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js")):
         source = path.read_text(encoding="utf-8")
-        named = r'\b(?:say|words|html|Said)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
+        named = r'\b(?:say|words|html|Sentence)\(\s*(?:rest \? )?["\'](\w*[a-z0-9])["\']'
         asked |= set(re.findall(named, source))
         asked |= set(re.findall(r'(?:data-t(?:-[a-z-]+)?=|_label\()["\'](\w+)["\']', source))
     return asked
@@ -119,7 +119,7 @@ def test_any_header_gives_some_language(header):
 
 
 def test_a_refusal_is_english_and_can_be_said_in_every_language():
-    said = Said("refused_password", least=8, most=9)
+    said = Sentence("refused_password", least=8, most=9)
     assert said == "a password has 8 to 9 characters"
     assert said.within(languages()["de"]) == "ein Passwort hat 8 bis 9 Zeichen"
     assert {said.within(words) for words in languages().values()} > {said}
