@@ -1,5 +1,6 @@
 """A campaign made from prompts: the policies of this server answer them, and people judge."""
 
+import random
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -147,8 +148,13 @@ def _check(wanted: Wanted, num_policies: int) -> None:
         )
 
 
-def _tasks(settings: Settings, prompt: Prompt, responses: Sequence[Response]) -> list[Task]:
-    """What people are asked of the responses to one prompt; nothing of two that are the same."""
+def _tasks(settings: Settings, prompt: Prompt, answers: Sequence[Response]) -> list[Task]:
+    """What people are asked of the answers to one prompt; nothing of two that are the same.
+
+    Raters get tasks in the order in which they came. Were it that of the policies, the place in it
+    would tell whose answer is whose, so it is drawn anew for each prompt.
+    """
+    responses = random.SystemRandom().sample(answers, len(answers))
     if settings.kind == "ranking":
         return [Task(prompt, tuple(responses))]
     if settings.kind == "pairwise":

@@ -123,15 +123,38 @@ def check_blindness(name: str, policies: Set[str]) -> None:
     """The name of a campaign is for raters, who must not learn a policy from it.
 
     Raises:
-        DataError: if there are several policies, and the name has one of them as a word.
+        DataError: if there are several policies, and words of the name are the name of one.
     """
-    words = {word.lower() for word in re.split(r"[\W_]+", name)}
-    shown = sorted(policy for policy in policies if policy.lower() in words)
-    if len(policies - {""}) > 1 and shown:
+    words = _words(name)
+    spans = {
+        "".join(words[start:end])
+        for start in range(len(words))
+        for end in range(start + 1, len(words) + 1)
+    }
+    shown = sorted(policy for policy, own in _own_names(policies - {""}).items() if own in spans)
+    if shown:
         raise DataError(
             f"campaign name {name!r} would show policy {shown[0]!r} to the raters; choose a "
             "neutral name"
         )
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", name.casefold()) if word]
+
+
+def _own_names(policies: Set[str]) -> dict[str, str]:
+    """What tells each policy from the others: the last part of its path that not all share.
+
+    Punctuation is left out. One letter or a number says nothing, and would refuse "part 2".
+    """
+    parts = {policy: re.split(r"[/\\]", policy) for policy in policies}
+    common = set.intersection(*map(set, parts.values())) if parts else set[str]()
+    own = {
+        policy: "".join(_words(next((p for p in reversed(path) if p not in common), "")))
+        for policy, path in parts.items()
+    }
+    return {policy: said for policy, said in own.items() if len(said) > 1 and not said.isdecimal()}
 
 
 def _row(campaign: int, key: str, task: Task) -> dict[str, object]:

@@ -15,7 +15,7 @@ Drafts and discarded answers are not read where the shape tells them apart; the 
 2.x does not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from rlhf.data.cells import text_at
@@ -53,10 +53,11 @@ def feedback_record(row: Row, names: Names) -> Found:
     keys = response_names(shown, names)
     prompt = prompt_of(shown, names)
     responses = tuple(Response(text_at(shown, key)) for key in keys)
-    ballots = tuple(_ballots(_answers(row), keys, names)) if len(keys) > 1 else ()
+    given = _ballots(_answers(row), keys, names) if len(keys) > 1 else []
+    ballots = tuple(ballot for ballot in given if ballot)
     known = row.get("external_id") or row.get("id")
     notes: dict[str, Any] = {"id": known} if isinstance(known, (str, int)) else {}
-    return useful(Gathered(prompt, responses, ballots, notes))
+    return useful(Gathered(prompt, responses, ballots, notes, len(given) - len(ballots)))
 
 
 def _answers(row: Row) -> Answers:
@@ -108,29 +109,32 @@ def _flattened(row: Row, key: str) -> Iterator[tuple[str, object]]:
             yield str(who), value
 
 
-def _ballots(answers: Answers, keys: tuple[str, ...], names: Names) -> Iterator[Ballot]:
+def _ballots(answers: Answers, keys: tuple[str, ...], names: Names) -> list[Ballot | None]:
     """The answers to the question that was named, or to the only one that is about the responses.
 
-    A number is which response is best only where the question was named: it may be a mark as well.
+    None for an answer that does not say which is better. A number is which response is best only
+    where the question was named: it may be a mark as well.
     """
     if names.question is not None and names.question not in answers and answers:
         raise RowError(f"no question `{names.question}` among {', '.join(map(repr, answers))}")
     read = {
-        question: [(who, _ballot(who, value, keys, named=names.question is not None))
+        question: [_ballot(who, value, keys, named=names.question is not None)
                    for who, value in given if value is not None]
         for question, given in answers.items()
         if names.question in (None, question)
     }  # fmt: skip
-    about = {q: given for q, given in read.items() if given and all(b for _, b in given)}
-    if names.question and read.get(names.question) and not about:
-        raise RowError(
-            f"`{names.question}` does not say which of {', '.join(keys)} is better; answers must "
-            "be names of fields, ranked or not, or numbers from 1"
-        )
+    about = {q: given for q, given in read.items() if names.question or _is_about(given)}
     if len(about) > 1:
         raise RowError(f"several questions say what is better ({', '.join(about)}); name one")
-    for given in about.values():
-        yield from (ballot for _, ballot in given if ballot)
+    return [ballot for given in about.values() for ballot in given]
+
+
+def _is_about(given: Sequence[Ballot | None]) -> bool:
+    """Whether a question is about the responses: one is named, or all say what a tie is called.
+
+    A comment may be "same" as well.
+    """
+    return any(one and any(one.places) for one in given) or (bool(given) and all(given))
 
 
 def _ballot(who: str, value: object, keys: tuple[str, ...], *, named: bool) -> Ballot | None:

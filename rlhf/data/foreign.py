@@ -9,7 +9,7 @@ from rlhf.data.arena import battle, is_arena
 from rlhf.data.argilla import feedback_record, is_argilla
 from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
-from rlhf.data.gathered import Found, Gathered, LeftOut, Names, listed
+from rlhf.data.gathered import UNCLEAR, Found, Gathered, LeftOut, Names, listed
 from rlhf.data.label_studio import annotated, is_label_studio
 from rlhf.errors import DataError
 
@@ -66,6 +66,12 @@ def read_foreign(path: str, tool: Tool, names: Names | None = None) -> Haul:
             left_out[one.reason] += 1
         else:
             found.append(one)
+            left_out.update({UNCLEAR.reason: one.unclear} if one.unclear else {})
+    if names and names.question and left_out[UNCLEAR.reason] and not any(r.ballots for r in found):
+        raise DataError(
+            f"{path}: `{names.question}` nowhere says which response is better, by its name, its "
+            "rank or its number from 1; name another question"
+        )
     return Haul(tuple(found), dict(left_out))
 
 

@@ -9,7 +9,7 @@ from rlhf.config import Format
 from rlhf.data.cells import PROMPT, RESPONSE, first, number_in, prompt_at, response_at, text_at
 from rlhf.data.dialogue import Row, RowError, conversation, dialogue, transcript
 from rlhf.data.foreign import READERS, Tool
-from rlhf.data.gathered import LeftOut, Names
+from rlhf.data.gathered import UNCLEAR, LeftOut, Names
 from rlhf.data.votes import Judged, is_voted, ranked, votes
 from rlhf.records import (
     Comparison,
@@ -174,6 +174,7 @@ def _foreign(tool: Tool, form: Format, columns: str) -> Shape:
         else:
             notes = {"origin": metadata["origin"], **found.metadata}
             yield from replace(found, metadata=notes).judged()
+            yield from [UNCLEAR] * found.unclear
 
     return Shape(form, columns, READERS[tool].matches, parse)
 

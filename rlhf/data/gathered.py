@@ -30,6 +30,8 @@ class Gathered:
     responses: tuple[Response, ...]
     ballots: tuple[Ballot, ...] = ()
     metadata: Metadata = field(default_factory=dict[str, Any], hash=False)
+    unclear: int = 0
+    """Answers beside the ballots that do not say which response is better."""
 
     def judged(self) -> Iterator[Judged]:
         """Every two of the responses, with the votes on them."""
@@ -63,6 +65,7 @@ class Names:
 
 
 Found = Gathered | LeftOut
+UNCLEAR = LeftOut("answer that names no response")
 
 _RESPONSE = re.compile(
     r"(?:response|answer|completion|output|generation|text)[-_ ]?(?:\d+|[a-z])|left|right",

@@ -26,6 +26,7 @@ from rlhf.data.gathered import (
 )
 from rlhf.records import Response
 
+_BETTER = ("pairwise", "ranker")
 _BODY = ("body", "text", "html", "title")
 
 
@@ -49,7 +50,9 @@ def annotated(row: Row, names: Names) -> Found:
         responses = tuple(Response(text_at(shown, key)) for key in ids)
     prompt = prompt_of(shown, names)
     notes: dict[str, Any] = {"id": row["id"]} if isinstance(row.get("id"), (str, int)) else {}
-    return useful(Gathered(prompt, responses, tuple(_ballots(row, ids, names)), notes))
+    given = _ballots(row, ids, names)
+    ballots = tuple(ballot for ballot in given if ballot)
+    return useful(Gathered(prompt, responses, ballots, notes, len(given) - len(ballots)))
 
 
 def _item(item: Row, key: str) -> Response:
@@ -59,20 +62,47 @@ def _item(item: Row, key: str) -> Response:
     return Response(text_at(item, name), key)
 
 
-def _ballots(row: Row, ids: list[str], names: Names) -> Iterator[Ballot]:
-    for annotation in objects(row.get("annotations")):
+def _ballots(row: Row, ids: list[str], names: Names) -> list[Ballot | None]:
+    """What each person said last; None where that does not say which is better."""
+    latest: dict[object, tuple[str, Row]] = {}
+    annotations = [a for a in objects(row.get("annotations")) if not a.get("was_cancelled")]
+    for number, annotation in enumerate(sorted(annotations, key=_when)):
         who = annotation.get("completed_by")
         if isinstance(who, Mapping):
             inner = cast("Row", who)
             who = inner.get("email") or inner.get("id")
-        if annotation.get("was_cancelled"):
+        latest[number if who is None else str(who)] = (str(who), annotation)
+    return [
+        one for who, annotation in latest.values() for one in _said(who, annotation, ids, names)
+    ]
+
+
+def _when(annotation: Row) -> tuple[str, int]:
+    """The order in which annotations were made; both are missing from small exports."""
+    number = annotation.get("id")
+    made = annotation.get("updated_at") or annotation.get("created_at")
+    return str(made or ""), number if isinstance(number, int) else 0
+
+
+def _said(who: str, annotation: Row, ids: list[str], names: Names) -> Iterator[Ballot | None]:
+    """One person's answers to the question that was named, or to the only one about what is better.
+
+    Raises:
+        RowError: if there are several such questions.
+    """
+    given: dict[str, Ballot | None] = {}
+    for result in objects(annotation.get("result")):
+        asked, value = str(result.get("from_name")), result.get("value")
+        if names.question not in (None, asked):
             continue
-        for result in objects(annotation.get("result")):
-            if names.question in (None, result.get("from_name")):
-                value = result.get("value")
-                places = _places(cast("Row", value) if isinstance(value, Mapping) else {}, ids)
-                if places is not None:
-                    yield Ballot(str(who), places)
+        places = _places(cast("Row", value) if isinstance(value, Mapping) else {}, ids)
+        if places is not None:
+            given[asked] = Ballot(who, places)
+        elif names.question or result.get("type") in _BETTER:
+            given[asked] = None
+    if len(given) > 1:
+        raise RowError(f"several questions say what is better ({', '.join(given)}); name one")
+    yield from given.values()
 
 
 def _places(value: Row, ids: list[str]) -> tuple[int, ...] | None:

@@ -102,7 +102,7 @@ def _converted(source: SourceConfig, kind: type[R]) -> Iterator[R]:
 
 
 def _items(source: SourceConfig) -> Iterator[tuple[str, Item]]:
-    """Every row, understood, with its place; those of no use are counted on stderr."""
+    """Every row, understood, with its place; what is of no use is counted on stderr."""
     left_out: Counter[str] = Counter()
     for place, item in _all_items(source):
         if isinstance(item, LeftOut):
@@ -111,7 +111,7 @@ def _items(source: SourceConfig) -> Iterator[tuple[str, Item]]:
             yield place, item
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
-        log.warning("%s: rows left out: %s", source.path, reasons)
+        log.warning("%s: left out: %s", source.path, reasons)
 
 
 def _all_items(source: SourceConfig) -> Iterator[tuple[str, Item | LeftOut]]:

@@ -126,7 +126,7 @@ def test_stages_train_on_battles_as_they_are_and_say_what_they_left_out(tmp_path
     assert found.margin == pytest.approx(1 / 3)
     assert found.provenance["chosen_policy"] == "koala-13b"
     assert found.provenance["origin"].endswith("b.json, row 1")
-    assert "rows left out: 1 empty answer" in caplog.text
+    assert ": left out: 1 empty answer" in caplog.text
     assert len(read(source, Comparison)) == 4
 
 
@@ -256,10 +256,49 @@ def test_a_label_names_the_better_response_and_a_number_does_so_only_if_asked():
     assert [b.both_bad for b in chosen("both bad").ballots] == [True]
     assert chosen(2).ballots == ()
     assert [b.places for b in chosen(2, Names(question="q")).ballots] == [(1, 0)]
-    with pytest.raises(ValueError, match="`q` does not say which of response-1, response-2"):
-        chosen(5, Names(question="q"))
+    assert (chosen(2).unclear, chosen(5, Names(question="q")).unclear) == (0, 1)
     with pytest.raises(ValueError, match="no question `p` among 'q'"):
         chosen(2, Names(question="p"))
+
+
+def answers(*values: object, question: str = "better", **fields: str) -> dict[str, object]:
+    given = [{"value": value, "user_id": f"rater {n}"} for n, value in enumerate(values)]
+    return {"fields": FIELDS | fields, "responses": {question: given}}
+
+
+@pytest.mark.parametrize("names", [None, Names(question="better")], ids=["found", "named"])
+def test_an_answer_that_names_no_response_is_counted_and_the_others_stay(names, tmp_path, caplog):
+    rows = [
+        answers("response-1", "response-1", "no preference"),
+        answers("response-2", "cannot say", instruction="Capital of Italy?"),
+    ]
+    path = write(tmp_path / "a.json", rows)
+    haul = read_foreign(path, "argilla", names)
+    assert [[b.places for b in row.ballots] for row in haul.rows] == [[(0, 1), (0, 1)], [(1, 0)]]
+    assert haul.left_out == {"answer that names no response": 2}
+    found = read(SourceConfig(path=path), Preference)
+    assert [(p.chosen, p.num_votes) for p in found] == [("Paris.", 2), ("Lyon.", 1)]
+    assert "left out: 2 answer that names no response" in caplog.text
+
+
+def test_a_question_that_was_named_must_say_somewhere_what_is_better(tmp_path):
+    undecided = answers("no preference")
+    rows = [undecided, answers("response-1", instruction="Capital of Italy?")]
+    haul = read_foreign(write(tmp_path / "a.json", rows), "argilla", Names(question="better"))
+    assert [len(row.ballots) for row in haul.rows] == [0, 1]
+    path = write(tmp_path / "b.json", [undecided])
+    with pytest.raises(
+        DataError, match=r"b\.json: `better` nowhere says which .* another question"
+    ):
+        read_foreign(path, "argilla", Names(question="better"))
+
+
+def test_a_comment_that_is_a_word_for_a_tie_is_no_answer(tmp_path):
+    comments = [{"value": value, "user_id": "ann"} for value in ("same", "well written")]
+    voted = [{"value": "response-1", "user_id": "ann"}]
+    record = {"fields": FIELDS, "responses": {"better": voted, "why": comments}}
+    haul = read_foreign(write(tmp_path / "a.json", [record]), "argilla")
+    assert ([len(row.ballots) for row in haul.rows], haul.left_out) == ([1], {})
 
 
 def test_two_questions_about_what_is_better_must_be_told_apart():
@@ -342,6 +381,35 @@ def test_a_pairwise_task_is_a_comparison_with_its_annotators_votes(tmp_path):
     assert row.metadata == {"id": 401635}
 
 
+def test_of_two_annotations_of_one_person_the_later_counts(tmp_path):
+    first, second = annotation({"selected": "left"}), annotation({"selected": "right"})
+    cases = [
+        ([first, second], [(1, 0)]),
+        ([second | {"id": 2}, first | {"id": 1}], [(1, 0)]),
+        ([second | {"updated_at": "2026-02-01T00:00:00.5Z", "id": 1},
+          first | {"updated_at": "2026-01-31T00:00:00.5Z", "id": 2}], [(1, 0)]),
+        ([first, second | {"was_cancelled": True}], [(0, 1)]),
+        ([first, annotation({"selected": "none"})], []),
+        ([first | {"completed_by": None}] * 2, [(0, 1), (0, 1)]),
+    ]  # fmt: skip
+    for annotations, places in cases:
+        path = write(tmp_path / "ls.json", [PAIRWISE | {"annotations": annotations}])
+        [row] = read_foreign(path, "label-studio").rows
+        assert [b.places for b in row.ballots] == places
+
+
+def test_what_an_annotator_did_not_decide_is_counted_and_questions_are_told_apart(tmp_path):
+    path = write(tmp_path / "ls.json", [PAIRWISE])
+    assert read_foreign(path, "label-studio").left_out == {"answer that names no response": 1}
+    both = annotation({"selected": "left"})
+    both["result"] += [both["result"][0] | {"from_name": "tone", "value": {"selected": "right"}}]
+    path = write(tmp_path / "ls.json", [PAIRWISE | {"annotations": [both]}])
+    with pytest.raises(DataError, match=r"several questions .*comparison, tone.*; name one"):
+        read_foreign(path, "label-studio")
+    [row] = read_foreign(path, "label-studio", Names(question="tone")).rows
+    assert [b.places for b in row.ballots] == [(1, 0)]
+
+
 @pytest.mark.parametrize("value", [ORDER, {"rank": ORDER}, {"rank": ORDER, "_": []}])
 def test_a_ranker_task_is_a_ranking(value, tmp_path):
     task = {
@@ -421,7 +489,8 @@ def test_a_row_that_breaks_a_reader_is_named_in_a_sentence(tool, data, tmp_path_
         assert str(error).startswith(f"{path}")  # noqa: PT017
         assert "\n" not in str(error)  # noqa: PT017
     else:
-        assert len(haul.rows) + sum(haul.left_out.values()) == 1
+        unclear = sum(gathered.unclear for gathered in haul.rows)
+        assert len(haul.rows) + sum(haul.left_out.values()) - unclear == 1
         for gathered in haul.rows:
             for judged in gathered.judged():
                 assert judged.comparison.prompt == gathered.prompt

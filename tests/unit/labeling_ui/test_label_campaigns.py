@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from labeling_ui.ballot import Answer, draw_order, meaning
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
-from labeling_ui.intake import Added
+from labeling_ui.intake import Added, check_blindness
 from labeling_ui.results import status_of
 from labeling_ui.statements import EARLIER, LATEST, OPEN, PROGRESS, UNSEEN
 from labeling_ui.store import Conflict, NotFound, Store
@@ -415,6 +415,41 @@ def test_a_campaign_name_must_not_tell_raters_a_policy(store):
     Campaigns(store).add("swift", [Task.of(told)])  # whole words only
     same = Comparison(prompt, Response("x", "sft"), Response("y", "sft"))
     Campaigns(store).add("sft", [Task.of(same)])  # nothing to tell apart
+
+
+@pytest.mark.parametrize(
+    ("name", "policies"),
+    [
+        ("sft-v2 or dpo-v1", ("sft-v2", "dpo-v1")),
+        ("SFT v2", ("sft-v2", "dpo-v1")),
+        ("llama 3.1 8b", ("llama-3.1", "qwen")),
+        ("llama31", ("llama-3.1", "qwen")),
+        ("sft or dpo", ("runs/sft", "runs/dpo")),
+        ("runs secretive-sft", ("runs/secretive-sft", "runs/dpo")),
+        ("the dpo of may", ("runs/sft/final", "runs/dpo/final")),
+        ("dpo", (r"runs\sft", r"runs\dpo")),
+    ],
+)
+def test_punctuation_and_folders_do_not_hide_a_policy_in_a_name(name, policies):
+    with pytest.raises(DataError, match=r"would show policy .*; choose a neutral name"):
+        check_blindness(name, set(policies))
+
+
+@pytest.mark.parametrize(
+    ("name", "policies"),
+    [
+        ("swift dpop", ("sft-v2", "dpo")),
+        ("llama 8b", ("llama-3.1", "qwen")),
+        ("runs of may, final", ("runs/sft/final", "runs/dpo/final")),
+        ("part b 2 of 10", ("a", "b", "2", "10")),
+        ("sft", ("runs/sft",)),
+        ("sft", ("sft", "")),
+        ("anything", ("?", "!!", "/")),
+        ("anything", ()),
+    ],
+)
+def test_a_name_that_tells_nothing_is_not_refused(name, policies):
+    check_blindness(name, set(policies))
 
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)

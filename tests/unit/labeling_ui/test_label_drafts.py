@@ -117,6 +117,21 @@ def test_what_was_broken_off_is_taken_up_and_nothing_is_answered_twice(kitchen):
     assert len(kitchen.tasks()) == 10
 
 
+@pytest.mark.parametrize("kind", ["thumbs", "pairwise"])
+def test_the_order_of_the_tasks_of_a_prompt_does_not_tell_the_policies(kitchen, kind):
+    texts = [f"prompt {n}" for n in range(64)]
+    kitchen.make([*texts[:20], "fail"], (0, 1, 2), kind=kind)
+    kitchen.make(texts, (0, 1, 2), kind=kind)
+    found = [
+        (t.prompt.messages[0].content, frozenset(r.policy for r in t.responses))
+        for t in kitchen.tasks()
+    ]
+    assert [prompt for prompt, _ in found] == [text for text in texts for _ in range(3)]
+    for place in range(3):
+        assert len({shown for _, shown in found[place::3]}) == 3, "who stands there changes"
+    assert len(set(found)) == len(found), "nothing was doubled or lost by the second try"
+
+
 def test_one_campaign_is_made_at_a_time(kitchen):
     kitchen.policies.go_on.clear()
     wanted = Wanted("new", (Prompt.from_text("a"),), (0, 1), Settings())
