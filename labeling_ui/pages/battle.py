@@ -49,7 +49,8 @@ class Battle(Layout):
         </div>
         <div class="rl-keys rl-minor" data-after hidden>
           <button type="button" class="rl-main" data-do="next">{say.html("next_prompt")}</button>
-          <button type="button" class="rl-side" data-do="continue" hidden>{say.html("go_on")}</button>
+          <button type="button" class="rl-side" data-do="continue"
+            hidden>{say.html("go_on")}</button>
         </div>
       </div>
     </section>

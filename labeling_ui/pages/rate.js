@@ -46,7 +46,7 @@ async function choose(choice) {
   if (typeof answer === "string") return notice(answer);
   busy = true;
   const vote = { assignment: item.assignment, key: freshKey(), shown_at: shownAt, ...answer };
-  const strength = find(".rl-chip[aria-pressed=true]");
+  const strength = find("[data-strength][aria-pressed=true]");
   if (strength && (choice === "left" || choice === "right")) {
     vote.strength = Number(strength.dataset.strength);
   }
@@ -158,7 +158,7 @@ function show({ item: next, progress, notice: why, said = [] }) {
   find(".rl-wait").hidden = true;
   find(".rl-work").hidden = !item;
   find(".rl-done").hidden = !!item;
-  for (const chip of all(".rl-chip")) chip.setAttribute("aria-pressed", "false");
+  for (const chip of all("[data-strength]")) chip.setAttribute("aria-pressed", "false");
   find(".rl-reason").value = "";
   for (const button of all("[data-do=undo]")) button.disabled = done === 0;
   page.dataset.state = item ? "ready" : "done";
@@ -191,7 +191,7 @@ function setExact(on) {
 
 function toggleStrength(chip) {
   const on = chip.getAttribute("aria-pressed") !== "true";
-  for (const other of all(".rl-chip")) other.setAttribute("aria-pressed", "false");
+  for (const other of all("[data-strength]")) other.setAttribute("aria-pressed", "false");
   chip.setAttribute("aria-pressed", String(on));
 }
 
@@ -234,12 +234,16 @@ setInterval(() => {
   if (item && !busy && !document.hidden) call(path("beat/" + item.assignment), {}).catch(() => {});
 }, BEAT_MS);
 
+const isOffered = (action) => Boolean(find(`[data-do=${action}]`).offsetParent);
+
 function act(action) {
   if (ANSWERS.includes(action)) {
-    if (find(`[data-do=${action}]`).offsetParent) choose(action); // only what is offered
+    if (isOffered(action)) choose(action);
+  }
+  else if (action.startsWith("strength")) {
+    if (isOffered(action)) toggleStrength(find(`[data-do=${action}]`));
   }
   else if (action === "undo") undo();
-  else if (action.startsWith("strength")) toggleStrength(find(`[data-do=${action}]`));
   else if (action === "reason" && item) find(".rl-reason").focus();
   else if (action === "guidelines") toggleGuidelines();
   else if (action === "exact") setExact(!exact);

@@ -188,3 +188,25 @@ def test_no_kind_is_wider_than_the_screen_or_has_what_axe_finds_serious(begin, k
     tab = begin(f"{kind} {width}", count, width=width, kind=kind, **aspects)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert violations(tab) == []
+
+
+def test_a_strength_leaves_the_aspects_as_they_are(url, begin):
+    tab = begin("both", 2, count=1, aspects=["helpful"])
+    same = tab.get_by_role("group", name="helpful").get_by_role("button", name="Same")
+    same.click()
+    tab.keyboard.press("9")
+    expect(same).to_have_attribute("aria-pressed", "true")
+    expect(tab.locator("[data-do=strength_3]")).to_have_attribute("aria-pressed", "true")
+    tab.keyboard.press("1")
+    done(tab, 1)
+    [vote] = export(url, "both")["votes"]
+    assert (vote["strength"], vote["aspects"]) == (3, {"helpful": "tie"})
+
+
+def test_the_keys_of_strengths_do_nothing_where_none_is_asked(url, begin):
+    tab = begin("plain", 2, count=1, strength="no")
+    tab.keyboard.press("9")
+    tab.keyboard.press("1")
+    done(tab, 1)
+    [vote] = export(url, "plain")["votes"]
+    assert "strength" not in vote
