@@ -190,6 +190,10 @@ def test_no_kind_is_wider_than_the_screen_or_has_what_axe_finds_serious(begin, k
     assert violations(tab) == []
 
 
+def reasons(tab):
+    return tab.locator(".rl-extra .rl-reason")
+
+
 def test_a_strength_leaves_the_aspects_as_they_are(url, begin):
     tab = begin("both", 2, count=1, aspects=["helpful"])
     same = tab.get_by_role("group", name="helpful").get_by_role("button", name="Same")
@@ -210,3 +214,78 @@ def test_the_keys_of_strengths_do_nothing_where_none_is_asked(url, begin):
     done(tab, 1)
     [vote] = export(url, "plain")["votes"]
     assert "strength" not in vote
+
+
+def test_a_strength_that_is_required_is_asked_for_and_nothing_typed_is_lost(url, begin):
+    tab = begin("must", 2, strength="required", aspects=["helpful"])
+    sent = []
+    tab.on("request", lambda request: sent.append(request.url))
+    aspect = tab.get_by_role("group", name="helpful").get_by_role("button", name="2")
+    aspect.click()
+    reasons(tab).fill("a long, careful reason")
+    tab.locator("[data-do=left]").click()
+    expect(tab.locator(".rl-notice")).to_have_text("Say first how much better it is.")
+    assert sent == []
+    expect(aspect).to_have_attribute("aria-pressed", "true")
+    tab.get_by_role("group", name="How much better?").get_by_role("button", name="Much").click()
+    tab.locator("[data-do=left]").click()
+    done(tab, 1)
+    tab.locator("[data-do=tie]").click()  # a tie has none
+    done(tab, 2)
+    votes = export(url, "must")["votes"]
+    assert [(v.get("strength"), v.get("reason", "")) for v in votes] == [
+        (3, "a long, careful reason"),
+        (None, ""),
+    ]
+
+
+def test_a_rewrite_that_is_refused_stays_as_it_was_typed(url, begin):
+    tab = begin("surrogates", 1, kind="rewrite")
+    typed = "a long rewrite, and half a character: "
+    tab.evaluate(
+        "text => document.querySelector('.rl-rewrite').value = text + '\\ud800'", arg=typed
+    )
+    reasons(tab).fill("because")
+    save = tab.get_by_role("button", name="Save the rewrite")
+    save.click()
+    expect(tab.locator(".rl-notice")).to_contain_text("text")
+    tab.wait_for_selector("[data-state=ready]")
+    assert tab.locator(".rl-rewrite").input_value().startswith(typed)
+    expect(reasons(tab)).to_have_value("because")
+    tab.locator(".rl-rewrite").fill(typed)
+    save.click()
+    done(tab, 1)
+    [row] = export(url, "surrogates")["demonstrations"]
+    assert row["messages"][-1]["content"] == typed
+    assert tab.evaluate("Object.keys(localStorage).filter(k => k.startsWith('rlhf-unsent'))") == []
+
+
+def test_a_campaign_that_refuses_leaves_the_one_before_to_work_on(begin):
+    begin("shut", 2)
+    tab = begin("open", 2)
+    reasons(tab).fill("half a reason")
+    refusal = {"status": 403, "json": {"detail": "not for you"}}
+    tab.route("**/shut/next?*", lambda route: route.fulfill(**refusal))
+    tab.select_option(".rl-pick", "shut")
+    expect(tab.locator(".rl-notice")).to_have_text("Not for you.")
+    tab.wait_for_selector("[data-state=ready]")
+    expect(tab.locator(".rl-pick")).to_have_value("open")
+    expect(tab.locator("[data-campaign]")).to_have_text("open")
+    expect(reasons(tab)).to_have_value("half a reason")
+    tab.locator("[data-do=left]").click()
+    done(tab, 1)
+    tab.unroute("**/shut/next?*")
+    tab.select_option(".rl-pick", "shut")
+    expect(tab.locator("[data-campaign]")).to_have_text("shut")
+    tab.wait_for_selector("[data-state=ready]")
+
+
+def test_a_browser_whose_storage_is_full_sends_the_answer_all_the_same(begin):
+    tab = begin("full", 1, kind="thumbs")
+    tab.evaluate(
+        "() => { Storage.prototype.setItem = "
+        "() => { throw new DOMException('full', 'QuotaExceededError'); }; }"
+    )
+    for number in (1, 2):
+        tab.keyboard.press("2")
+        done(tab, number)
