@@ -154,7 +154,7 @@ page.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
   if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  const action = actionOf(event);
+  const action = actionOf(event, KEYS);
   if (page.dataset.mode !== "battle" || !VOTES.includes(action)) return;
   event.preventDefault();
   vote(action);

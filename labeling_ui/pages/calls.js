@@ -78,8 +78,9 @@ function letScroll() {
   }
 }
 
-// A key by its character; on a keyboard without Latin letters, by its place.
-function actionOf(event) {
+// What a key does, by its character; on a keyboard without Latin letters, by its place.
+function actionOf(event, keymap) {
   const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
-  return KEYS[event.key.toLowerCase()] || (place && !/[a-z]/i.test(event.key) && KEYS[place[1].toLowerCase()]);
+  const does = (key) => Object.keys(keymap).find((action) => keymap[action].includes(key.toLowerCase()));
+  return does(event.key) || (place && !/[a-z]/i.test(event.key) && does(place[1]));
 }

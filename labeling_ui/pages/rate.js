@@ -5,7 +5,7 @@ const find = (selector) => page.querySelector(selector);
 const all = (selector) => [...page.querySelectorAll(selector)];
 const ANSWERS = ["left", "right", "tie", "both_bad", "skip"];
 const BEAT_MS = 60_000;
-const KEYS = JSON.parse(page.dataset.keys);
+const KEYS = JSON.parse(page.dataset.keys); // by kind of task, by action
 
 let me = "";
 let campaigns = [];
@@ -144,12 +144,15 @@ function paintPapers() {
     paper.setAttribute("aria-labelledby", title.id);
     return paper;
   });
+  const held = page.contains(document.activeElement) && document.activeElement.dataset.own;
   find(".rl-pair").replaceChildren(...papers);
   find(".rl-pair").dataset.papers = papers.length;
   const place = find(".rl-own");
   place.replaceChildren();
   const submit = (choice) => choose(choice);
   kind = KINDS[campaign.kind](place, { papers, texts: item.responses, aspects: campaign.aspects, submit });
+  const same = held && all("[data-own]").find((one) => one.dataset.own === held);
+  if (same) same.focus({ preventScroll: true }); // the button that was pressed is gone
 }
 
 function paintRules() {
@@ -260,6 +263,7 @@ setInterval(() => {
   if (item && !busy && !document.hidden) call(path("beat/" + item.assignment), {}).catch(() => {});
 }, BEAT_MS);
 
+const keysOf = (action) => KEYS[campaign.kind][action] || [];
 const isOffered = (action) => Boolean(find(`[data-do=${action}]`).offsetParent);
 
 function act(action) {
@@ -289,13 +293,16 @@ page.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
   if (event.key === "Escape" && typing) typing.blur();
-  if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  const entered = event.key === "Enter" && event.target.closest("button, summary, a");
+  if (entered && event.repeat) event.preventDefault(); // held down it would answer the next item too
+  if (typing || entered || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (find("dialog[open]")) return;
-  if (item && !busy && kind.key(event)) return event.preventDefault();
-  const action = actionOf(event);
-  if (!action) return;
+  const action = actionOf(event, KEYS[campaign ? campaign.kind : "pairwise"]);
+  const own = item && kind.does[action || event.key];
+  if (!own && !action) return;
   event.preventDefault();
-  act(action);
+  if (!own) act(action);
+  else if (!busy) own();
 });
 
 window.addEventListener("resize", letScroll);
