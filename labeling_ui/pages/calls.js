@@ -9,6 +9,9 @@ function freshKey() {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+// Milliseconds since a `performance.now()`, which no clock that is set can change; a week at most.
+const since = (start) => Math.min(Math.round(performance.now() - start), 7 * 24 * 3600 * 1000);
+
 // The reply to a request, if it is a good one.
 async function request(path, body) {
   const options = body === undefined ? {} : {

@@ -11,7 +11,7 @@ let me = "";
 let campaigns = [];
 let campaign = null;
 let item = null;
-let shownAt = "";
+let shownAt = 0;
 let busy = true;
 let exact = false;
 let kind = null; // how the item on the screen is answered
@@ -69,7 +69,7 @@ async function choose(choice) {
   if (busy || !item) return;
   const answer = choice === "skip" ? { choice } : kind.answer(choice);
   if (typeof answer === "string") return notice(answer);
-  const vote = { assignment: item.assignment, key: freshKey(), shown_at: shownAt, ...answer };
+  const vote = { assignment: item.assignment, key: freshKey(), elapsed_ms: since(shownAt), ...answer };
   if (choice === "left" || choice === "right") {
     const strength = find("[data-strength][aria-pressed=true]");
     if (!strength && campaign.strength === "required") return notice(say("strength_first"));
@@ -200,7 +200,7 @@ function show({ item: next, progress, notice: why, said = [] }) {
   paintPapers();
   paintTexts();
   paintSaid(said);
-  shownAt = new Date().toISOString();
+  shownAt = performance.now();
   page.dataset.assignment = item.assignment;
   window.scrollTo(0, 0);
   tell(say("comparison_of", { number: done + 1, total }));
