@@ -361,17 +361,24 @@ def test_the_button_that_was_pressed_keeps_the_focus_at_the_next_item(begin, kin
         expect(tab.get_by_role("button", name=name)).to_be_focused()
 
 
-def test_enter_held_down_on_a_button_is_one_answer(url, begin):
-    tab = begin("held", 1, count=4, kind="thumbs")
-    tab.locator(".rl-own button").first.focus()
+@pytest.mark.parametrize(
+    ("kind", "num_responses", "pressed"),
+    [("thumbs", 1, ".rl-own .rl-main"), ("pairwise", 2, ".rl-left")],
+)
+def test_enter_held_down_on_a_button_is_one_answer(url, begin, kind, num_responses, pressed):
+    tab = begin(f"held {kind}", num_responses, count=4, kind=kind)
+    tab.locator(pressed).first.focus()
     tab.keyboard.down("Enter")
     done(tab, 1)
+    expect(tab.locator(pressed).first).to_be_focused()
     for _ in range(3):
         tab.keyboard.down("Enter")  # as a key repeats itself
     tab.keyboard.up("Enter")
     tab.keyboard.press("s")
     done(tab, 2)
-    assert len(export(url, "held")["feedback"]) == 1
+    with client(url, "ann") as ann:
+        past = ann.get(f"/api/campaigns/held {kind}/history").json()
+    assert [one["choice"] == "skip" for one in past] == [True, False]
 
 
 def test_the_help_tells_the_keys_of_two_only_where_there_are_two(begin):
