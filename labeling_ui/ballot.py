@@ -4,9 +4,10 @@ import random
 import secrets
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from labeling_ui.tasks import Kind, Settings
@@ -24,6 +25,8 @@ RowId = Annotated[int, Field(ge=1, lt=1 << 63)]
 
 MAX_REASON = 4000
 MAX_REWRITE = 50_000
+MAX_ELAPSED_MS = 7 * 24 * 3600 * 1000
+"""A week; ``calls.js`` says no more either."""
 
 _CHOICES: Mapping[Kind, tuple[Choice, ...]] = {
     "pairwise": ("left", "right", "tie", "both_bad", "skip"),
@@ -93,8 +96,8 @@ class Answer:
     text: Annotated[Text, Field(max_length=MAX_REWRITE)] | None = None
     """The response as the rater would have it."""
     reason: Annotated[Text, Field(max_length=MAX_REASON)] = ""
-    shown_at: AwareDatetime | None = None
-    """When the rater saw the item; when it was handed out if None."""
+    elapsed_ms: Annotated[int, Field(ge=0, le=MAX_ELAPSED_MS)] | None = None
+    """Milliseconds from seeing the item to the decision; from when it was handed out if None."""
 
     def __post_init__(self) -> None:
         if self.strength is not None and self.choice not in ("left", "right"):
@@ -164,6 +167,18 @@ def draw_order(num_responses: int) -> str:
 def chance() -> float:
     """From 0 to 1, unpredictably."""
     return secrets.randbelow(2**53) / 2**53
+
+
+def seen_at(handed_out: str, now: str, elapsed_ms: int | None) -> str:
+    """When a rater saw an item: ``elapsed_ms`` ago, but not before it was handed out.
+
+    The rater's own clock is not asked, because it may be wrong. Times are as the store has them;
+    what was never handed out has none.
+    """
+    if elapsed_ms is None or not handed_out:
+        return handed_out
+    ago = datetime.fromisoformat(now) - timedelta(milliseconds=elapsed_ms)
+    return min(now, max(handed_out, ago.isoformat(timespec="milliseconds")))
 
 
 def meaning(answer: Answer, order: str) -> tuple[str, dict[str, Any]]:

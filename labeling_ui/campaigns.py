@@ -13,8 +13,8 @@ from sqlalchemy import insert, select
 
 from labeling_ui import statements as sql
 from labeling_ui.adjudication import Bench, contested
-from labeling_ui.assign import Assigned, Desk, Rules, stamp
-from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, shown
+from labeling_ui.assign import Assigned, Desk, Rules
+from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, seen_at, shown
 from labeling_ui.intake import (
     NAMED,
     Added,
@@ -179,7 +179,7 @@ class Campaigns:
                 "content": content,
                 "strength": answer.strength,
                 "reason": answer.reason,
-                "shown_at": stamp(answer.shown_at) if answer.shown_at else assigned.shown_at,
+                "shown_at": seen_at(assigned.shown_at, desk.now, answer.elapsed_ms),
                 "key": answer.key,
                 "guideline": desk.rules.guideline,
                 "supersedes": earlier[-1].id if earlier else None,

@@ -2,15 +2,32 @@
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
+from labeling_ui.tasks import NUM_RESPONSES, Kind
 from rlhf.errors import ConfigError
 
 Keymap = Mapping[str, tuple[str, ...]]
 """The keys of every action; the first is shown on its button."""
 
+OWN: Mapping[Kind, tuple[str, ...]] = {
+    "pairwise": ("left", "right", "tie", "both_bad", "strength_1", "strength_2", "strength_3"),
+    "ranking": (*(f"rank_{n}" for n in range(1, NUM_RESPONSES["ranking"][1] + 1)), "rank_tie"),
+    "rating": tuple(f"rate_{n}" for n in range(1, 6)),
+    "thumbs": ("good", "bad"),
+    "rewrite": ("rewrite",),
+}
+"""What can be done at tasks of one kind alone; its keys may do something else at others."""
+
 _OURS = Path(__file__).with_name("keymap.json")
+
+
+def of_kind(keymap: Keymap, kind: Kind) -> Keymap:
+    """The keys of what can be done at tasks of that kind."""
+    elsewhere = {*chain.from_iterable(OWN.values())} - {*OWN[kind]}
+    return {action: keys for action, keys in keymap.items() if action not in elsewhere}
 
 
 def load_keymap(path: Path | None = None) -> Keymap:
@@ -31,15 +48,21 @@ def load_keymap(path: Path | None = None) -> Keymap:
         if action not in keys:
             raise ConfigError(f"{path}: {action!r} is no action; there are {', '.join(keys)}")
     keys = {**keys, **own}
+    for kind in OWN:
+        _no_key_twice(of_kind(keys, kind), path)
+    return keys
+
+
+def _no_key_twice(keymap: Keymap, path: Path) -> None:
     taken: dict[str, str] = {}
-    for action, its_keys in keys.items():
-        for key in its_keys:
+    for action, keys in keymap.items():
+        for key in keys:
             if key in taken:
                 raise ConfigError(
-                    f"{path}: key {key!r} would do both {taken[key]} and {action}; choose another"
+                    f"{path}: key {key!r} would do both {taken[key]} and {action}; "
+                    "choose another for one of them"
                 )
             taken[key] = action
-    return keys
 
 
 def _parse(text: str, path: Path) -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ const KEYS = JSON.parse(page.dataset.keys);
 const box = find("#rl-ask");
 
 let item = null;
-let shownAt = "";
+let shownAt = 0;
 let past = null; // the battle from whose better answer the next prompt goes on
 
 // What can be done: ask, then wait (answering), judge, wait (sending), and read the names (told).
@@ -61,7 +61,7 @@ function judge(battle) {
   write(item.responses);
   name([]);
   letScroll();
-  shownAt = new Date().toISOString();
+  shownAt = performance.now();
   enter("judge", say("which_better"));
 }
 
@@ -105,7 +105,7 @@ async function fight(prompt) {
 async function vote(choice) {
   if (page.dataset.state !== "judge") return;
   enter("sending");
-  const answer = { assignment: item.assignment, choice, key: freshKey(), shown_at: shownAt };
+  const answer = { assignment: item.assignment, choice, key: freshKey(), elapsed_ms: since(shownAt) };
   try {
     const { policies } = await insist(() => call("/api/arena/votes", answer));
     if (!policies.length) return ask();
@@ -154,7 +154,7 @@ page.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
   if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  const action = actionOf(event);
+  const action = actionOf(event, KEYS);
   if (page.dataset.mode !== "battle" || !VOTES.includes(action)) return;
   event.preventDefault();
   vote(action);

@@ -18,7 +18,7 @@ class Battle(Layout):
 
     def html(self) -> str:
         """The two ways to compare, and the arena."""
-        keys = {key: action for action in VOTES for key in self._keymap[action]}
+        keys = {action: self._keymap[action] for action in VOTES}
         votes = {action: self._answer(action) for action in VOTES}
         return f"""
 <div class="rl-rate rl-battle" data-state="loading" data-mode="battle"

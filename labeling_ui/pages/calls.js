@@ -9,6 +9,9 @@ function freshKey() {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+// Milliseconds since a `performance.now()`, which no clock that is set can change; a week at most.
+const since = (start) => Math.min(Math.round(performance.now() - start), 7 * 24 * 3600 * 1000);
+
 // The reply to a request, if it is a good one.
 async function request(path, body) {
   const options = body === undefined ? {} : {
@@ -78,8 +81,9 @@ function letScroll() {
   }
 }
 
-// A key by its character; on a keyboard without Latin letters, by its place.
-function actionOf(event) {
+// What a key does, by its character; on a keyboard without Latin letters, by its place.
+function actionOf(event, keymap) {
   const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
-  return KEYS[event.key.toLowerCase()] || (place && !/[a-z]/i.test(event.key) && KEYS[place[1].toLowerCase()]);
+  const does = (key) => Object.keys(keymap).find((action) => keymap[action].includes(key.toLowerCase()));
+  return does(event.key) || (place && !/[a-z]/i.test(event.key) && does(place[1]));
 }

@@ -5,20 +5,45 @@ const find = (selector) => page.querySelector(selector);
 const all = (selector) => [...page.querySelectorAll(selector)];
 const ANSWERS = ["left", "right", "tie", "both_bad", "skip"];
 const BEAT_MS = 60_000;
-const KEYS = JSON.parse(page.dataset.keys);
+const KEYS = JSON.parse(page.dataset.keys); // by kind of task, by action
 
 let me = "";
 let campaigns = [];
 let campaign = null;
 let item = null;
-let shownAt = "";
+let shownAt = 0;
 let busy = true;
 let exact = false;
 let kind = null; // how the item on the screen is answered
 
 // The path of what is asked of the campaign, at the desk of a rater or of one who decides.
-const path = (what) => `/api/campaigns/${encodeURIComponent(campaign.name)}/${what}?html=true&desk=${campaign.desk}`;
+const path = (what, { name, desk } = campaign) => `/api/campaigns/${encodeURIComponent(name)}/${what}?html=true&desk=${desk}`;
 const unsentPrefix = () => "rlhf-unsent/" + me + "/";
+
+// What a browser has no room for is done without.
+function remember(storage, name, value) {
+  try {
+    storage.setItem(name, value);
+  } catch (error) {
+    if (error.name !== "QuotaExceededError") throw error;
+  }
+}
+
+// One thing at a time. What is refused is said, and leaves the screen and all that was typed as it is.
+async function alone(work, silent = "") {
+  if (busy) return;
+  busy = true;
+  const before = page.dataset.state;
+  try {
+    await work();
+  } catch (error) {
+    page.dataset.state = before;
+    if (!error.status && !silent) throw error;
+    notice(error.status ? sentence(error.message) : say(silent));
+  } finally {
+    busy = false;
+  }
+}
 
 async function deliver(unsent) {
   const place = unsentPrefix() + unsent.vote.key;
@@ -44,40 +69,39 @@ async function choose(choice) {
   if (busy || !item) return;
   const answer = choice === "skip" ? { choice } : kind.answer(choice);
   if (typeof answer === "string") return notice(answer);
-  busy = true;
-  const vote = { assignment: item.assignment, key: freshKey(), shown_at: shownAt, ...answer };
-  const strength = find(".rl-chip[aria-pressed=true]");
-  if (strength && (choice === "left" || choice === "right")) {
-    vote.strength = Number(strength.dataset.strength);
+  const vote = { assignment: item.assignment, key: freshKey(), elapsed_ms: since(shownAt), ...answer };
+  if (choice === "left" || choice === "right") {
+    const strength = find("[data-strength][aria-pressed=true]");
+    if (!strength && campaign.strength === "required") return notice(say("strength_first"));
+    if (strength) vote.strength = Number(strength.dataset.strength);
   }
   const reason = find(".rl-reason").value.trim();
   if (reason) vote.reason = reason;
-  const unsent = { path: path("votes"), vote };
-  localStorage.setItem(unsentPrefix() + vote.key, JSON.stringify(unsent));
+  await alone(() => send({ path: path("votes"), vote }));
+}
+
+async function send(unsent) {
+  remember(localStorage, unsentPrefix() + unsent.vote.key, JSON.stringify(unsent));
   page.dataset.state = "sending";
   try {
     const data = await deliver(unsent);
     saved(say("saved", { number: data.saved }));
     show(data);
   } catch (error) {
-    await refresh();
+    if (error.status !== 404 && error.status !== 409) throw error;
+    await refresh(); // it is not to be answered here any more
     notice(sentence(error.message));
   }
-  busy = false;
 }
 
 async function undo(vote = null) {
-  if (busy || !campaign) return;
-  busy = true;
-  try {
+  if (!campaign) return;
+  await alone(async () => {
     const data = await call(path("undo"), { vote });
     saved(say("undone"));
     show(data);
     notice("");
-  } catch (error) {
-    notice(error.status ? sentence(error.message) : say("nothing_undone"));
-  }
-  busy = false;
+  }, "nothing_undone");
 }
 
 async function refresh() {
@@ -120,19 +144,24 @@ function paintPapers() {
     paper.setAttribute("aria-labelledby", title.id);
     return paper;
   });
+  const held = page.contains(document.activeElement) && document.activeElement.dataset.own;
   find(".rl-pair").replaceChildren(...papers);
   find(".rl-pair").dataset.papers = papers.length;
   const place = find(".rl-own");
   place.replaceChildren();
   const submit = (choice) => choose(choice);
   kind = KINDS[campaign.kind](place, { papers, texts: item.responses, aspects: campaign.aspects, submit });
+  const same = held && all("[data-own]").find((one) => one.dataset.own === held);
+  if (same) same.focus({ preventScroll: true }); // the button that was pressed is gone
 }
 
 function paintRules() {
   const pair = campaign.kind === "pairwise";
   for (const part of all("[data-pair]")) part.hidden = !pair;
   for (const part of all("[data-do=tie], [data-do=both_bad]")) part.hidden = !pair || !campaign.ties;
-  find(".rl-strengths").hidden = !pair || campaign.strength === "no";
+  const strengths = find(".rl-strengths");
+  strengths.hidden = !pair || campaign.strength === "no";
+  strengths.setAttribute("aria-label", say(campaign.strength === "required" ? "how_much" : "how_much_optional"));
 }
 
 // What raters said, in places of this screen; folded, so that it can be judged without.
@@ -158,7 +187,7 @@ function show({ item: next, progress, notice: why, said = [] }) {
   find(".rl-wait").hidden = true;
   find(".rl-work").hidden = !item;
   find(".rl-done").hidden = !!item;
-  for (const chip of all(".rl-chip")) chip.setAttribute("aria-pressed", "false");
+  for (const chip of all("[data-strength]")) chip.setAttribute("aria-pressed", "false");
   find(".rl-reason").value = "";
   for (const button of all("[data-do=undo]")) button.disabled = done === 0;
   page.dataset.state = item ? "ready" : "done";
@@ -171,7 +200,7 @@ function show({ item: next, progress, notice: why, said = [] }) {
   paintPapers();
   paintTexts();
   paintSaid(said);
-  shownAt = new Date().toISOString();
+  shownAt = performance.now();
   page.dataset.assignment = item.assignment;
   window.scrollTo(0, 0);
   tell(say("comparison_of", { number: done + 1, total }));
@@ -191,7 +220,7 @@ function setExact(on) {
 
 function toggleStrength(chip) {
   const on = chip.getAttribute("aria-pressed") !== "true";
-  for (const other of all(".rl-chip")) other.setAttribute("aria-pressed", "false");
+  for (const other of all("[data-strength]")) other.setAttribute("aria-pressed", "false");
   chip.setAttribute("aria-pressed", String(on));
 }
 
@@ -234,12 +263,17 @@ setInterval(() => {
   if (item && !busy && !document.hidden) call(path("beat/" + item.assignment), {}).catch(() => {});
 }, BEAT_MS);
 
+const keysOf = (action) => KEYS[campaign.kind][action] || [];
+const isOffered = (action) => Boolean(find(`[data-do=${action}]`).offsetParent);
+
 function act(action) {
   if (ANSWERS.includes(action)) {
-    if (find(`[data-do=${action}]`).offsetParent) choose(action); // only what is offered
+    if (isOffered(action)) choose(action);
+  }
+  else if (action.startsWith("strength")) {
+    if (isOffered(action)) toggleStrength(find(`[data-do=${action}]`));
   }
   else if (action === "undo") undo();
-  else if (action.startsWith("strength")) toggleStrength(find(`[data-do=${action}]`));
   else if (action === "reason" && item) find(".rl-reason").focus();
   else if (action === "guidelines") toggleGuidelines();
   else if (action === "exact") setExact(!exact);
@@ -247,8 +281,8 @@ function act(action) {
   else if (action === "close") for (const dialog of all("dialog[open]")) dialog.close();
   else if (action === "flag" && item) find(".rl-flags").showModal();
   else if (action.startsWith("flag_")) flag(action.slice(5));
-  else if (action === "history") history();
-  else if (action === "again" && !busy) refresh();
+  else if (action === "history" && campaign) history();
+  else if (action === "again") alone(refresh);
 }
 
 page.addEventListener("click", (event) => {
@@ -259,28 +293,32 @@ page.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable=true]");
   if (event.key === "Escape" && typing) typing.blur();
-  if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  const entered = event.key === "Enter" && event.target.closest("button, summary, a");
+  if (entered && event.repeat) event.preventDefault(); // held down it would answer the next item too
+  if (typing || entered || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (find("dialog[open]")) return;
-  if (item && !busy && kind.key(event)) return event.preventDefault();
-  const action = actionOf(event);
-  if (!action) return;
+  const action = actionOf(event, KEYS[campaign ? campaign.kind : "pairwise"]);
+  const own = item && kind.does[action || event.key];
+  if (!own && !action) return;
   event.preventDefault();
-  act(action);
+  if (!own) act(action);
+  else if (!busy) own();
 });
 
 window.addEventListener("resize", letScroll);
 
 async function open(title) {
-  campaign = campaigns.find((one) => one.title === title) || campaigns[0];
+  const wanted = campaigns.find((one) => one.title === title) || campaigns[0];
+  page.dataset.state = "loading"; // what is on the screen is still of the campaign before
+  const data = await insist(() => call(path("next", wanted)));
+  campaign = wanted;
   find("[data-campaign]").textContent = campaign.title;
-  find(".rl-pick").value = campaign.title;
   const guidelines = find(".rl-guidelines");
   guidelines.hidden = !campaign.guidelines;
   guidelines.querySelector("div").innerHTML = campaign.guidelines; // cleaned by the server
-  sessionStorage.setItem("rlhf-campaign", campaign.title);
+  remember(sessionStorage, "rlhf-campaign", campaign.title);
   paintRules();
-  page.dataset.state = "loading"; // what is on the screen is still of the campaign before
-  await refresh();
+  show(data);
 }
 
 // Each campaign, and once more where there is something in it for this adjudicator to decide.
@@ -305,19 +343,17 @@ async function start() {
   pick.hidden = campaigns.length < 2;
   find("[data-campaign]").classList.toggle("rl-unseen", campaigns.length > 1);
   pick.replaceChildren(...campaigns.map((one) => new Option(one.title)));
+  const change = async (title) => {
+    await alone(() => open(title));
+    if (campaign) pick.value = campaign.title; // also where that one was refused
+  };
   pick.addEventListener("change", async () => {
-    if (busy) {
-      pick.value = campaign.title;
-      return;
-    }
-    busy = true;
-    await open(pick.value);
+    await change(pick.value);
     pick.blur();
-    busy = false;
   });
   const unfinished = campaigns.find((one) => one.progress.done < one.progress.total);
-  await open(sessionStorage.getItem("rlhf-campaign") || (unfinished || campaigns[0]).title);
   busy = false;
+  await change(sessionStorage.getItem("rlhf-campaign") || (unfinished || campaigns[0]).title);
 }
 
 start();

@@ -10,7 +10,7 @@ from html import escape
 import gradio as gr
 
 from labeling_ui.campaigns import FLAGS
-from labeling_ui.keymap import Keymap
+from labeling_ui.keymap import OWN, Keymap, of_kind
 from labeling_ui.pages import header, say, script
 
 ANSWERS = ("left", "right", "tie", "both_bad", "skip")
@@ -48,14 +48,11 @@ class Layout:
             **{action: action for action in (*ANSWERS, "undo")},
             **dict.fromkeys(("reason", "guidelines", "exact", "flag", "history", "help"), ""),
         }
-        rows = [(self._keymap[a], say.html(key or f"help_{a}")) for a, key in named.items()]
+        rows = [(a, self._keymap[a], say.html(key or f"help_{a}")) for a, key in named.items()]
         words = " · ".join(say.html(action) for action in STRENGTHS)
         keys = tuple(key for action in STRENGTHS for key in self._keymap[action])
-        rows.insert(len(ANSWERS) + 1, (keys, f"{say.html('how_much')} {words}"))
-        entries = "".join(
-            "<dt>" + " ".join(f"<kbd>{escape(key)}</kbd>" for key in keys) + f"</dt><dd>{text}</dd>"
-            for keys, text in rows
-        )
+        rows.insert(len(ANSWERS) + 1, (STRENGTHS[0], keys, f"{say.html('how_much')} {words}"))
+        entries = "".join(_entry(action, keys, text) for action, keys, text in rows)
         return (
             '<dialog class="rl-dialog rl-help" aria-labelledby="rl-help-title">'
             f'<h2 id="rl-help-title">{say.html("keys")}</h2><dl>{entries}</dl>'
@@ -65,7 +62,7 @@ class Layout:
 
     def html(self) -> str:
         """The whole page below the bar."""
-        keys = {key: action for action, keys in self._keymap.items() for key in keys}
+        keys = {kind: of_kind(self._keymap, kind) for kind in OWN}
         answers = {action: self._answer(action) for action in (*ANSWERS, "undo")}
         chips = "".join(self._chip(number, a) for number, a in enumerate(STRENGTHS, start=1))
         return f"""
@@ -136,6 +133,12 @@ class Layout:
             f'<button type="button" class="rl-quiet" data-do="close">{say.html("close")}</button>'
             "</div></dialog>"
         )
+
+
+def _entry(action: str, keys: tuple[str, ...], text: str) -> str:
+    shown = " ".join(f"<kbd>{escape(key)}</kbd>" for key in keys)
+    only = " data-pair" if action in OWN["pairwise"] else ""
+    return f"<dt{only}>{shown}</dt><dd{only}>{text}</dd>"
 
 
 def _label(key: str) -> str:

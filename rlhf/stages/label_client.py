@@ -168,12 +168,12 @@ class LabelClient:
         campaign: str,
         item: Item | int,
         choice: str,
-        **said: Any,  # noqa: ANN401 - strength, aspects, ranking, text, reason, shown_at
+        **said: Any,  # noqa: ANN401 - strength, aspects, ranking, text, reason, elapsed_ms
     ) -> Turn:
         """Answer an item, or an assignment by its number; what is next.
 
         What else may be said depends on the campaign: ``strength``, ``aspects``, ``ranking``,
-        ``text``, ``reason``, ``shown_at``, as the server's ``/api/docs`` describes them.
+        ``text``, ``reason``, ``elapsed_ms``, as the server's ``/api/docs`` describes them.
         """
         number = item if isinstance(item, int) else item.assignment
         body = {"assignment": number, "choice": choice, "key": secrets.token_urlsafe(12), **said}

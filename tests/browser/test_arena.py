@@ -70,7 +70,9 @@ def test_a_guest_battles_by_keyboard_alone(url, enter, policies):
     left, right = (tab.locator(f"[data-text={s}]").inner_text() for s in ("left", "right"))
     expect(names.first).to_be_hidden()
     assert "secretive" not in tab.content()
-    tab.keyboard.press("1")
+    with tab.expect_request("**/api/arena/votes") as voted:
+        tab.keyboard.press("1")
+    assert 0 < voted.value.post_data_json["elapsed_ms"] < 60_000
     state(tab, "told")
     told = names.all_inner_texts()
     assert told == [Scripted.names[int(text[3])] for text in (left, right)]

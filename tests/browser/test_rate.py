@@ -1,3 +1,5 @@
+from datetime import datetime, timedelta
+
 import pytest
 from playwright.sync_api import expect
 
@@ -164,7 +166,7 @@ def test_an_answer_that_could_not_be_sent_survives_a_reload_and_counts_once(url,
     sent = []
 
     def lose_the_reply(route):
-        sent.append(route.request.post_data_json["key"])
+        sent.append(route.request.post_data_json)
         if len(sent) == 2:  # stored, but the browser never hears of it
             route.fetch()
         route.abort()
@@ -180,10 +182,33 @@ def test_an_answer_that_could_not_be_sent_survives_a_reload_and_counts_once(url,
     tab.reload()
     choose_campaign(tab, name)
     expect(tab.locator("[data-count]")).to_have_text("1 of 3")
-    assert set(sent) == {sent[0]}
+    assert all(body == sent[0] for body in sent)  # the time that it took as well
     held, _ = exported(url, name)
     assert held == {("ann", question): sides["left"]}
     assert tab.evaluate("Object.keys(localStorage).filter(k => k.startsWith('rlhf-unsent'))") == []
+
+
+def test_the_time_on_a_task_does_not_go_by_the_browsers_clock(url, enter, campaign):
+    name = campaign(comparisons(1))
+    tab = enter(url, "ann")
+    choose_campaign(tab, name)
+    tab.add_init_script(
+        """Date = class extends Date {
+        constructor(...a) { super(...(a.length ? a : [Date.now()])); }
+        static now() { return super.now() + 3600_000; } };"""
+    )
+    tab.reload()
+    choose_campaign(tab, name)
+    tab.wait_for_timeout(1200)
+    with tab.expect_request("**/votes?*") as request:
+        press(tab, "1", 1)
+    elapsed = request.value.post_data_json["elapsed_ms"]
+    assert 1000 < elapsed < 60_000
+    _, data = exported(url, name)
+    shown, answered = (
+        datetime.fromisoformat(data["votes"][0][key]) for key in ("shown_at", "answered_at")
+    )
+    assert (answered - shown) / timedelta(milliseconds=1) == elapsed
 
 
 def test_an_item_answered_in_another_window_is_passed_over(url, enter, campaign):

@@ -110,7 +110,7 @@ def test_what_no_store_can_hold_or_is_too_long_is_refused_wherever_it_stands(url
     with client(url, "bob") as bob:
         item = bob.get("/api/campaigns/reasons/next").json()["item"]
         vote = {"assignment": item["assignment"], "choice": "tie", "key": "k"}
-        for field in ("reason", "key", "choice", "shown_at"):
+        for field in ("reason", "key", "choice", "elapsed_ms"):
             answer = post(bob, "/api/campaigns/reasons/votes", {**vote, field: text})
             refused_in_a_sentence(answer)
         assert bob.get("/api/campaigns/reasons/next").json()["progress"]["done"] == 0

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from sqlalchemy import select, text
 from sqlalchemy.dialects import sqlite
 
-from labeling_ui.ballot import Answer, draw_order, meaning
+from labeling_ui.assign import stamp
+from labeling_ui.ballot import MAX_ELAPSED_MS, Answer, draw_order, meaning, seen_at
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.intake import Added, check_blindness
@@ -119,13 +120,45 @@ def test_both_sides_are_drawn():
 def test_a_vote_keeps_strength_reason_and_times(store):
     clock = Clock()
     _, ann = start(store, clock=clock)
-    shown = datetime(2025, 12, 31, 23, 59, tzinfo=UTC)
-    ann.vote("left", strength=3, reason="Ünïcode 'quoted'", shown_at=shown)
+    ann.item()
+    clock.now += timedelta(minutes=1)
+    ann.vote("left", strength=3, reason="Ünïcode 'quoted'", elapsed_ms=20_500)
+    clock.now += timedelta(minutes=1)
     ann.vote("tie")
     stated, unstated = export(store, "one").votes
     assert (stated.strength, stated.reason) == (3, "Ünïcode 'quoted'")
-    assert stated.shown_at == "2025-12-31T23:59:00.000+00:00"
-    assert unstated.shown_at == unstated.answered_at == "2026-01-01T00:00:00.000+00:00"
+    assert stated.shown_at == "2026-01-01T00:00:39.500+00:00"
+    assert stated.answered_at == unstated.shown_at == "2026-01-01T00:01:00.000+00:00"
+    assert unstated.answered_at == "2026-01-01T00:02:00.000+00:00"
+
+
+def test_the_time_on_a_task_is_the_servers_whatever_the_rater_says(store):
+    clock = Clock()
+    _, ann = start(store, clock=clock)
+    for elapsed_ms in (0, 600_000, MAX_ELAPSED_MS):
+        ann.item()
+        clock.now += timedelta(minutes=1)
+        ann.vote("left", elapsed_ms=elapsed_ms)
+    spent = [
+        (datetime.fromisoformat(v.answered_at) - datetime.fromisoformat(v.shown_at)).total_seconds()
+        for v in export(store, "one").votes
+    ]
+    assert spent == [0.0, 60.0, 60.0]
+
+
+@given(
+    handed_out=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),
+    later=st.timedeltas(timedelta(0), timedelta(days=30)),
+    elapsed_ms=st.integers(0, MAX_ELAPSED_MS) | st.none(),
+)
+def test_an_item_is_seen_after_it_is_handed_out_and_before_it_is_answered(
+    handed_out, later, elapsed_ms
+):
+    first, now = (stamp(moment.replace(tzinfo=UTC)) for moment in (handed_out, handed_out + later))
+    seen = seen_at(first, now, elapsed_ms)
+    assert first <= seen <= now
+    assert len(seen) == len(now)
+    assert seen_at("", now, elapsed_ms) == ""
 
 
 @pytest.mark.parametrize(
@@ -140,8 +173,11 @@ def test_a_vote_keeps_strength_reason_and_times(store):
         {"reason": "lone \ud800"},
         {"key": ""},
         {"key": "undo 1"},
-        {"shown_at": "yesterday"},
-        {"shown_at": "2026-01-01T00:00:00"},
+        {"elapsed_ms": -1},
+        {"elapsed_ms": MAX_ELAPSED_MS + 1},
+        {"elapsed_ms": 10**400},
+        {"elapsed_ms": 0.5},
+        {"elapsed_ms": "a while"},
     ],
 )
 def test_an_answer_that_cannot_be_stored_is_refused(wrong: dict[str, Any]):

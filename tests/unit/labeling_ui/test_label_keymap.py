@@ -1,10 +1,12 @@
 import json
+from typing import get_args
 
 import pytest
 
 from labeling_ui.__main__ import main
-from labeling_ui.keymap import Keymap, load_keymap
+from labeling_ui.keymap import OWN, Keymap, load_keymap, of_kind
 from labeling_ui.pages.rate import ANSWERS, STRENGTHS, Layout
+from labeling_ui.tasks import Kind
 from rlhf.errors import ConfigError
 
 
@@ -18,11 +20,23 @@ def own(tmp_path):
     return write
 
 
-def test_every_answer_has_a_key_and_no_key_two_meanings():
-    keymap = load_keymap()
-    assert {*ANSWERS, *STRENGTHS, "undo", "reason", "exact", "help"} <= keymap.keys()
+@pytest.mark.parametrize("kind", OWN)
+def test_every_answer_of_a_kind_has_a_key_and_no_key_two_meanings(kind):
+    keymap = of_kind(load_keymap(), kind)
+    assert {*OWN[kind], "skip", "undo", "reason", "exact", "help"} <= keymap.keys()
     keys = [key for keys in keymap.values() for key in keys]
     assert len(keys) == len(set(keys))
+    assert not {a for other, own in OWN.items() if other != kind for a in own} & keymap.keys()
+
+
+def test_every_answer_has_a_key_of_some_kind():
+    assert {*ANSWERS, *STRENGTHS} - {"skip"} == {*OWN["pairwise"]}
+    assert OWN.keys() == {*get_args(Kind)}
+
+
+def test_one_key_may_do_different_things_at_tasks_of_different_kinds(own):
+    keymap = own({"left": ["q"], "bad": ["q"], "rank_3": ["q"]})
+    assert of_kind(keymap, "thumbs")["bad"] == of_kind(keymap, "pairwise")["left"] == ("q",)
 
 
 def test_a_file_of_ones_own_changes_what_it_names_and_nothing_else(own):
@@ -49,6 +63,10 @@ def test_keys_may_change_places(own):
         ({"left": 1}, "left needs one printable character"),
         ({"left": ["a", None]}, "left needs one printable character"),
         ({"left": ["2"]}, "key '2' would do both left and right"),
+        ({"left": ["q"], "skip": ["1"]}, "key '1' would do both skip and rank_1; choose another"),
+        ({"skip": ["="]}, "key '=' would do both skip and rank_tie"),
+        ({"undo": ["e"]}, "key 'e' would do both undo and rewrite"),
+        ({"good": ["2"]}, "key '2' would do both good and bad"),
         ({"left": ["a", "a"]}, "key 'a' would do both left and left"),
     ],
 )
