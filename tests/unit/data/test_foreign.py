@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -401,7 +402,7 @@ def test_of_two_annotations_of_one_person_the_later_counts(tmp_path):
 def test_what_an_annotator_did_not_decide_is_counted_and_questions_are_told_apart(tmp_path):
     path = write(tmp_path / "ls.json", [PAIRWISE])
     assert read_foreign(path, "label-studio").left_out == {"answer that names no response": 1}
-    both = annotation({"selected": "left"})
+    both: Any = annotation({"selected": "left"})
     both["result"] += [both["result"][0] | {"from_name": "tone", "value": {"selected": "right"}}]
     path = write(tmp_path / "ls.json", [PAIRWISE | {"annotations": [both]}])
     with pytest.raises(DataError, match=r"several questions .*comparison, tone.*; name one"):
