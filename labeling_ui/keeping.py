@@ -1,7 +1,8 @@
 """Keeping the database sound: proving its counts, copying it while it is used, filling it again."""
 
 import shutil
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,23 +109,44 @@ def copy_to_file(store: Store, file: Path) -> int:
     """
     if file.exists():
         raise DataError(f"{file}: exists already; name a new file")
+    with new_or_empty(str(file)) as copy:
+        return _copy(store, copy)
+
+
+@contextmanager
+def new_or_empty(database: str) -> Generator[Store]:
+    """A database to fill; a new file is there only when that went well."""
+    file = Path(database)
+    if "://" in database or file.exists():
+        with closing(Store(database)) as store:
+            yield store
+        return
     part = file.with_name(f".{file.name}.part")
-    part.unlink(missing_ok=True)
-    with closing(Store(part)) as copy:
-        rows = _copy(store, copy)
-    shutil.move(part, file)
-    return rows
+    _remove(part)
+    try:
+        with closing(Store(part)) as store:
+            store.name = database
+            yield store
+        shutil.move(part, file)
+    finally:
+        _remove(part)
+
+
+def _remove(file: Path) -> None:
+    """With what SQLite keeps beside a file while it is used."""
+    for end in ("", "-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def fill_from_file(store: Store, file: Path) -> int:
     """Fill an empty database of either kind from a backup; how many rows.
 
     Raises:
-        DataError: if the database is not empty, or the file is not there.
+        DataError: if the database is not empty, or the file is not there or empty.
         StoreError: if the file is no label database.
     """
-    if not file.is_file():
-        raise DataError(f"{file}: no such backup")
+    if not file.is_file() or not file.stat().st_size:
+        raise DataError(f"{file}: no such backup, or an empty one; name another file")
     with store.read() as session:
         if any(session.scalar(select(table).limit(1)) for table in Base.metadata.sorted_tables):
             raise DataError(f"{store.name}: holds something already; name a new one with --db")
