@@ -220,14 +220,14 @@ def rank_tasks(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Prove the counts, or say where they are wrong."""
+    """Prove that the counts and contents hold together, or say where they do not."""
     with closing(Store(options.db, create=False)) as store:
         found = examine(store)
         name = store.name
     for sentence in found.problems:
         print(f"rlhf label: {sentence}", file=sys.stderr)
     if found.problems:
-        raise StoreError(f"{name}: {len(found.problems)} problems; restore it from a backup")
+        raise StoreError(f"{name}: is not sound; restore it from a backup")
     counts = ", ".join(f"{count} {what}" for what, count in found.counts.items())
     print(f"{name}: sound; {counts}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
+from labeling_ui.contents import Problems, read_through
 from labeling_ui.store import Store
 from labeling_ui.tables import Base
 from rlhf.errors import DataError
@@ -60,6 +61,12 @@ _RULES = {
         JOIN assignment ON assignment.id = vote.assignment_id
         WHERE vote.live AND vote.outcome <> 'skip' AND assignment.source = 'adjudicate'
         GROUP BY vote.task_id HAVING count(*) > 1""",
+    "vote {} counts though its place had gone to somebody else": """
+        SELECT id FROM vote WHERE live AND surplus""",
+    "vote {} was given under version {} of the guidelines, which there is not": """
+        SELECT vote.id, vote.guideline FROM vote LEFT JOIN guideline
+            ON guideline.campaign_id = vote.campaign_id AND guideline.version = vote.guideline
+        WHERE vote.guideline <> 0 AND guideline.version IS NULL""",
     "assignment {} is open though vote {} answers it": """
         SELECT assignment.id, vote.id FROM assignment
         JOIN vote ON vote.assignment_id = assignment.id AND vote.live
@@ -80,25 +87,28 @@ class Findings:
 
 
 def examine(store: Store) -> Findings:
-    """Check, as of one moment, every count and every tie between the tables."""
+    """Check, as of one moment, every count, every tie between the tables, and what rows hold."""
+    problems = Problems()
     with store.read() as session:
-        problems = _damage(session) if store.kind == "sqlite" else []
+        if store.kind == "sqlite":
+            _damage(session, problems)
         for sentence, query in _RULES.items():
-            rows = session.execute(text(query + " LIMIT 20"))
-            problems += [sentence.format(*row) for row in rows]
+            for row in session.execute(text(query)):
+                problems.add(sentence, *row)
+        read_through(session, problems)
         counts = {
             what: session.scalar(select(func.count()).select_from(Base.metadata.tables[name])) or 0
             for name, what in _COUNTED.items()
         }
-    return Findings(counts, tuple(problems))
+    return Findings(counts, problems.lines())
 
 
-def _damage(session: Session) -> list[str]:
-    said = session.scalars(text("PRAGMA integrity_check")).all()
-    orphans = session.execute(text("PRAGMA foreign_key_check")).all()
-    return [f"the file is damaged: {line}" for line in said if line != "ok"] + [
-        f"row {row[1]} of {row[0]} refers to nothing" for row in orphans
-    ]
+def _damage(session: Session, problems: Problems) -> None:
+    for line in session.scalars(text("PRAGMA integrity_check")):
+        if line != "ok":
+            problems.add("the file is damaged: {}", line)
+    for row in session.execute(text("PRAGMA foreign_key_check")):
+        problems.add("row {1} of {0} refers to nothing", *row)
 
 
 def copy_to_file(store: Store, file: Path) -> int:

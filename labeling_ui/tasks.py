@@ -116,12 +116,12 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The same for the same responses in another order."""
-        if len(self.responses) == 2:
-            [pair] = self.comparisons()
-            return min(pair.id, pair.swapped().id)
-        parts = sorted((r.text, r.policy) for r in self.responses)
-        return content_hash(self.prompt.id, *(text for part in parts for text in part))
+        """The same for the same responses in another order; of two, the id of a comparison."""
+        prompt, parts = self.prompt.id, [(r.text, r.policy) for r in self.responses]
+        if len(parts) == 2:
+            a, b = parts
+            return min(content_hash(prompt, *a, *b), content_hash(prompt, *b, *a))
+        return content_hash(prompt, *(text for part in sorted(parts) for text in part))
 
     def comparisons(self) -> list[Comparison]:
         """Every two of the responses, in order."""
