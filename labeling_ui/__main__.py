@@ -22,7 +22,7 @@ from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.formats import lists_of
 from labeling_ui.incoming import read_incoming, read_text, told
-from labeling_ui.keeping import copy_to_file, examine, fill_from_file
+from labeling_ui.keeping import copy_to_file, examine, fill_from_file, new_or_empty
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.network import check_exposure, listen
 from labeling_ui.options import parser
@@ -112,9 +112,17 @@ def add_user(options: argparse.Namespace) -> None:
 
 
 def _password(options: argparse.Namespace) -> str:
-    if options.password_stdin:
-        return sys.stdin.readline().rstrip("\n")
-    return getpass.getpass(f"Password for {options.name}: ")
+    try:
+        if options.password_stdin:
+            given = sys.stdin.readline().rstrip("\n")
+        else:
+            given = getpass.getpass(f"Password for {options.name}: ")
+        given.encode()
+    except (EOFError, UnicodeError) as error:
+        raise ConfigError(
+            "no password was given; type one, or pipe it in as UTF-8 text with --password-stdin"
+        ) from error
+    return given
 
 
 def set_password(options: argparse.Namespace) -> None:
@@ -146,9 +154,10 @@ def import_file(options: argparse.Namespace) -> None:
     """Add the tasks in a JSONL file."""
     found = read_incoming(options.file, options.source, options.names)
     guidelines = read_text(options.guidelines) if options.guidelines else ""
+    settings = _settings(options)
     with closing(Store(options.db)) as store:
         added = Campaigns(store).add(
-            options.campaign, found.tasks, settings=_settings(options), guidelines=guidelines
+            options.campaign, found.tasks, settings=settings, guidelines=guidelines
         )
         with store.write() as session:
             note(session, None, "add tasks", {"campaign": options.campaign, **asdict(added)})
@@ -166,7 +175,12 @@ def _settings(options: argparse.Namespace) -> Settings | None:
         key, sign, value = pair.partition("=")
         if not sign:
             raise ConfigError(f"--set: {pair!r} is not KEY=VALUE")
-        given[key] = yaml.safe_load(value)
+        try:
+            given[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"--set: {pair!r} holds no YAML; write it as in 'aspects=[helpful, honest]'"
+            ) from error
     if not given:
         return None
     try:
@@ -206,14 +220,14 @@ def rank_tasks(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Prove the counts, or say where they are wrong."""
+    """Prove that the counts and contents hold together, or say where they do not."""
     with closing(Store(options.db, create=False)) as store:
         found = examine(store)
         name = store.name
     for sentence in found.problems:
         print(f"rlhf label: {sentence}", file=sys.stderr)
     if found.problems:
-        raise StoreError(f"{name}: {len(found.problems)} problems; restore it from a backup")
+        raise StoreError(f"{name}: is not sound; restore it from a backup")
     counts = ", ".join(f"{count} {what}" for what, count in found.counts.items())
     print(f"{name}: sound; {counts}")
 
@@ -227,9 +241,9 @@ def backup(options: argparse.Namespace) -> None:
 
 def restore(options: argparse.Namespace) -> None:
     """Fill an empty database from a backup."""
-    with closing(Store(options.db)) as store:
+    with new_or_empty(options.db) as store:
         rows = fill_from_file(store, options.file)
-        print(f"{store.name}: {rows} rows of {options.file}")
+    print(f"{store.name}: {rows} rows of {options.file}")
 
 
 def status(options: argparse.Namespace) -> None:

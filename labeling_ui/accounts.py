@@ -225,9 +225,20 @@ def session_secret(database: Path, secret_file: Path | None = None) -> str:
     path = secret_file or database.with_name(database.name + ".secret")
     if not path.exists():
         _write_secret(path)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+    try:
+        mode, secret = path.stat().st_mode, path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the session secret cannot be read ({error.strerror}); name a file with "
+            "--secret-file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: the session secret is not UTF-8 text; name another file with --secret-file"
+        ) from error
+    if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"{path}: others can read this secret; run `chmod 600 {path}`")
-    return _long_enough(path.read_text().strip(), str(path))
+    return _long_enough(secret.strip(), str(path))
 
 
 def _write_secret(path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from labeling_ui.tasks import Task
+from labeling_ui.tasks import TOO_DEEP, Task
 from rlhf.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def read_tasks(path: Path) -> Iterator[Task]:
             continue
         try:
             yield Task.from_json(json.loads(line))
+        except RecursionError as error:
+            raise DataError(f"{path}:{number}: {TOO_DEEP}") from error
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}:{number}: {_no_task(path, error)}") from error
         found = True

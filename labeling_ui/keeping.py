@@ -1,13 +1,15 @@
 """Keeping the database sound: proving its counts, copying it while it is used, filling it again."""
 
 import shutil
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
+from labeling_ui.contents import Problems, read_through
 from labeling_ui.store import Store
 from labeling_ui.tables import Base
 from rlhf.errors import DataError
@@ -59,6 +61,12 @@ _RULES = {
         JOIN assignment ON assignment.id = vote.assignment_id
         WHERE vote.live AND vote.outcome <> 'skip' AND assignment.source = 'adjudicate'
         GROUP BY vote.task_id HAVING count(*) > 1""",
+    "vote {} counts though its place had gone to somebody else": """
+        SELECT id FROM vote WHERE live AND surplus""",
+    "vote {} was given under version {} of the guidelines, which there is not": """
+        SELECT vote.id, vote.guideline FROM vote LEFT JOIN guideline
+            ON guideline.campaign_id = vote.campaign_id AND guideline.version = vote.guideline
+        WHERE vote.guideline <> 0 AND guideline.version IS NULL""",
     "assignment {} is open though vote {} answers it": """
         SELECT assignment.id, vote.id FROM assignment
         JOIN vote ON vote.assignment_id = assignment.id AND vote.live
@@ -79,25 +87,28 @@ class Findings:
 
 
 def examine(store: Store) -> Findings:
-    """Check, as of one moment, every count and every tie between the tables."""
+    """Check, as of one moment, every count, every tie between the tables, and what rows hold."""
+    problems = Problems()
     with store.read() as session:
-        problems = _damage(session) if store.kind == "sqlite" else []
+        if store.kind == "sqlite":
+            _damage(session, problems)
         for sentence, query in _RULES.items():
-            rows = session.execute(text(query + " LIMIT 20"))
-            problems += [sentence.format(*row) for row in rows]
+            for row in session.execute(text(query)):
+                problems.add(sentence, *row)
+        read_through(session, problems)
         counts = {
             what: session.scalar(select(func.count()).select_from(Base.metadata.tables[name])) or 0
             for name, what in _COUNTED.items()
         }
-    return Findings(counts, tuple(problems))
+    return Findings(counts, problems.lines())
 
 
-def _damage(session: Session) -> list[str]:
-    said = session.scalars(text("PRAGMA integrity_check")).all()
-    orphans = session.execute(text("PRAGMA foreign_key_check")).all()
-    return [f"the file is damaged: {line}" for line in said if line != "ok"] + [
-        f"row {row[1]} of {row[0]} refers to nothing" for row in orphans
-    ]
+def _damage(session: Session, problems: Problems) -> None:
+    for line in session.scalars(text("PRAGMA integrity_check")):
+        if line != "ok":
+            problems.add("the file is damaged: {}", line)
+    for row in session.execute(text("PRAGMA foreign_key_check")):
+        problems.add("row {1} of {0} refers to nothing", *row)
 
 
 def copy_to_file(store: Store, file: Path) -> int:
@@ -108,23 +119,44 @@ def copy_to_file(store: Store, file: Path) -> int:
     """
     if file.exists():
         raise DataError(f"{file}: exists already; name a new file")
+    with new_or_empty(str(file)) as copy:
+        return _copy(store, copy)
+
+
+@contextmanager
+def new_or_empty(database: str) -> Generator[Store]:
+    """A database to fill; a new file is there only when that went well."""
+    file = Path(database)
+    if "://" in database or file.exists():
+        with closing(Store(database)) as store:
+            yield store
+        return
     part = file.with_name(f".{file.name}.part")
-    part.unlink(missing_ok=True)
-    with closing(Store(part)) as copy:
-        rows = _copy(store, copy)
-    shutil.move(part, file)
-    return rows
+    _remove(part)
+    try:
+        with closing(Store(part)) as store:
+            store.name = database
+            yield store
+        shutil.move(part, file)
+    finally:
+        _remove(part)
+
+
+def _remove(file: Path) -> None:
+    """With what SQLite keeps beside a file while it is used."""
+    for end in ("", "-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
 
 
 def fill_from_file(store: Store, file: Path) -> int:
     """Fill an empty database of either kind from a backup; how many rows.
 
     Raises:
-        DataError: if the database is not empty, or the file is not there.
+        DataError: if the database is not empty, or the file is not there or empty.
         StoreError: if the file is no label database.
     """
-    if not file.is_file():
-        raise DataError(f"{file}: no such backup")
+    if not file.is_file() or not file.stat().st_size:
+        raise DataError(f"{file}: no such backup, or an empty one; name another file")
     with store.read() as session:
         if any(session.scalar(select(table).limit(1)) for table in Base.metadata.sorted_tables):
             raise DataError(f"{store.name}: holds something already; name a new one with --db")

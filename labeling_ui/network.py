@@ -33,6 +33,12 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: if the address cannot be had.
     """
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"--port: {port} is no port; name one from 1 to 65535, or 0 for any")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ConfigError(f"--host: {host!r} is no name or address; mend it") from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio switches Nagle's delay (40 ms per answer) off.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -57,6 +57,9 @@ _REASONS = {
     "disk is full": "cannot grow because the disk is full; free some space and try again",
     "not a database": "is not a label database; name another one with --db",
     "malformed": "is damaged; restore it from a backup",
+    "failed to resolve": "is at no known host; check the address",
+    "authentication failed": "refuses the user or the password; check both in the address",
+    "fatal:  database": "is not there; make it with `createdb`, or check its name in the address",
     "connection failed": "does not answer; check the address, and that PostgreSQL runs there",
     "connection refused": "does not answer; check the address, and that PostgreSQL runs there",
     "server closed the connection": "went away; try again when PostgreSQL is back",
@@ -98,6 +101,7 @@ class Store:
         self._engine = _engine(url, patience)
         self._writer = self._engine.execution_options(write=True)
         try:
+            self._reach()
             self._prepare()
         except StoreError:
             self.close()
@@ -107,6 +111,17 @@ class Store:
     def kind(self) -> str:
         """``sqlite`` or ``postgresql``."""
         return self._engine.dialect.name
+
+    def _reach(self) -> None:
+        """What PostgreSQL's own library finds wrong with an address is said as it says it."""
+        try:
+            with self._explained():
+                self._engine.connect().close()
+        except DatabaseError as error:
+            reason = " ".join(str(error.orig).split())
+            raise StoreError(
+                f"{self.name}: cannot be opened ({reason}); check the address"
+            ) from error
 
     def _prepare(self) -> None:
         with self.read() as session:
@@ -190,8 +205,10 @@ def _url(database: Path | str) -> URL:
         return URL.create("sqlite", database=str(database))
     try:
         url = make_url(database)
-    except ArgumentError as error:
-        raise StoreError("--db: is no address of a database") from error
+    except (ArgumentError, ValueError) as error:
+        raise StoreError(
+            "--db: is no address of a database; write postgresql://USER:PASSWORD@HOST/NAME"
+        ) from error
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise StoreError(
             f"--db: {url.get_backend_name()} is not supported; name a file for SQLite, or "

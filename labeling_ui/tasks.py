@@ -1,7 +1,7 @@
 """What is asked: a prompt with its responses, and the rules of the campaign that asks it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self, cast
@@ -34,6 +34,9 @@ CHECKED: Mapping[Kind, tuple[str, ...]] = {
 
 MAX_TEXT = 200_000
 """Characters of a message or response."""
+
+_MAX_DEPTH = 50
+TOO_DEEP = f"is nested more than {_MAX_DEPTH} deep; flatten its metadata"
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -113,12 +116,12 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The same for the same responses in another order."""
-        if len(self.responses) == 2:
-            [pair] = self.comparisons()
-            return min(pair.id, pair.swapped().id)
-        parts = sorted((r.text, r.policy) for r in self.responses)
-        return content_hash(self.prompt.id, *(text for part in parts for text in part))
+        """The same for the same responses in another order; of two, the id of a comparison."""
+        prompt, parts = self.prompt.id, [(r.text, r.policy) for r in self.responses]
+        if len(parts) == 2:
+            a, b = parts
+            return min(content_hash(prompt, *a, *b), content_hash(prompt, *b, *a))
+        return content_hash(prompt, *(text for part in sorted(parts) for text in part))
 
     def comparisons(self) -> list[Comparison]:
         """Every two of the responses, in order."""
@@ -136,6 +139,8 @@ class Task:
         if not few <= count <= many:
             wanted = str(few) if few == many else f"{few} to {many}"
             raise DataError(f"a task of kind {settings.kind} has {wanted} responses, not {count}")
+        if not self.prompt.messages:
+            raise DataError("a prompt has one message at least; add what the responses answer")
         texts = [m.content for m in self.prompt.messages] + [r.text for r in self.responses]
         if any(len(text) > MAX_TEXT for text in texts):
             raise DataError(f"a text has more than {MAX_TEXT:,} characters; shorten it")
@@ -180,7 +185,7 @@ class Task:
     @classmethod
     def from_text(cls, text: str) -> Self:
         """The task that :meth:`to_text` wrote."""
-        return cls.from_json(json.loads(text))
+        return cls._of_json(json.loads(text))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -189,6 +194,12 @@ class Task:
         Raises:
             ValueError: naming the field that is wrong.
         """
+        if _is_deep(data):
+            raise ValueError(TOO_DEEP)
+        return cls._of_json(data)
+
+    @classmethod
+    def _of_json(cls, data: Mapping[str, Any]) -> Self:
         plain = dict(data)
         if "response_a" in plain:
             own = {name: plain.pop(name) for name in ("use", "expected") if name in plain}
@@ -202,3 +213,17 @@ class Task:
 
 
 _ADAPTER = TypeAdapter(Task)
+
+
+def _is_deep(data: Mapping[str, Any]) -> bool:
+    """Whether it is nested further than what copies and writes it could follow."""
+    level: list[object] = [data]
+    for _ in range(_MAX_DEPTH):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, Mapping):
+                inner += cast("Mapping[str, object]", one).values()
+            elif isinstance(one, (list, tuple)):
+                inner += cast("Sequence[object]", one)
+        level = inner
+    return bool(level)

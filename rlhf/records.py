@@ -82,7 +82,7 @@ class Response:
     """What a policy answered. ``policy`` names it and is never shown to a rater."""
 
     text: Text
-    policy: str = ""
+    policy: Text = ""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -125,6 +126,25 @@ def test_a_bad_comparison_is_named_and_nothing_is_added(admin, ann):
     answer = admin.post("/api/campaigns", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("comparisons[1]: ")
+    assert "never" not in ann.get("/api/campaigns").text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ('"response_b": {"text": "y", "policy": "\\ud800"}', "lone surrogates"),
+        ('"metadata": ' + '{"a":' * 900 + "1" + "}" * 900, "is nested more than 50 deep"),
+        ('"prompt": {"messages": []}', "a prompt has one message at least"),
+    ],
+)
+def test_what_no_rater_could_be_shown_is_refused_in_a_sentence(admin, ann, wrong, said):
+    good = {key: value for key, value in to_json(comparison(0)).items() if key != "id"}
+    row = f"{json.dumps(good)[:-1]}, {wrong}}}"  # what comes later holds
+    body = f'{{"name": "never", "comparisons": [{row}]}}'
+    answer = admin.post(
+        "/api/campaigns", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, said in answer.json()["detail"]) == (422, True)
     assert "never" not in ann.get("/api/campaigns").text
 
 

@@ -15,8 +15,9 @@ from labeling_ui.export import export
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
 from labeling_ui.store import Store
 from labeling_ui.tables import Base
-from labeling_ui.tasks import Settings
+from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
+from rlhf.records import Prompt, Response
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 HERE = Path(__file__).parent
@@ -62,6 +63,109 @@ def test_the_doctor_sees_that(store, statement):
     with store.write() as session:
         session.execute(text(statement))
     assert any(re.search(BREAKS[statement], sentence) for sentence in examine(store).problems)
+
+
+HELD = {
+    "UPDATE task SET record = '{' WHERE id = 1": "the record of task 1 cannot be read",
+    "UPDATE task SET record = '[]' WHERE id = 1": "the record of task 1 cannot be read",
+    "UPDATE task SET key = 'zz' WHERE id = 1": "the key of task 1 is not the hash of its content",
+    "UPDATE task SET record = replace(record, 'Monday', 'Friday')": "the key of task 1 is not",
+    "UPDATE campaign SET settings = '{'": "the settings of campaign one cannot be read",
+    """UPDATE campaign SET settings = '{"overlap": 3}'""": "one asks for 3 votes .*, for 2 beside",
+    """UPDATE campaign SET settings = '{"kind": "thumbs", "overlap": 2}'""": (
+        "task 1 cannot be asked: a task of kind thumbs has 1 responses, not 2"
+    ),
+    "UPDATE assignment SET shown_order = '00' WHERE id = 1": "assignment 1 shows '00', which is no",
+    "UPDATE assignment SET shown_order = '012' WHERE id = 1": "assignment 1 shows '012', which is",
+    "UPDATE assignment SET shown_order = '' WHERE id = 1": "assignment 1 shows '', which is no",
+    "UPDATE vote SET content = '{' WHERE id = 1": "the content of vote 1 cannot be read",
+    "UPDATE vote SET content = '[]' WHERE id = 1": "the content of vote 1 cannot be read",
+    "UPDATE vote SET outcome = 'good' WHERE id = 1": "vote 1 says good, .* of kind pairwise",
+    "UPDATE vote SET guideline = 9 WHERE id = 1": "vote 1 was given under version 9 of the guide",
+    "UPDATE vote SET surplus = true WHERE id = 1": "vote 1 counts though its place had gone",
+}
+"""What an export would stumble over, or take for what it is not."""
+
+
+def without_guards(store: Store, statement: str) -> None:
+    """Change a database whose triggers are taken away for the time."""
+    with store.write() as session:
+        if store.kind == "sqlite":
+            guards = session.execute(
+                text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+            ).all()
+            for name, _ in guards:
+                session.execute(text(f"DROP TRIGGER {name}"))
+            session.execute(text(statement.replace(":", "\\:")))
+            for _, guard in guards:
+                session.execute(text(guard))
+        else:
+            session.execute(text("ALTER TABLE vote DISABLE TRIGGER USER"))
+            session.execute(text(statement.replace(":", "\\:")))
+            session.execute(text("ALTER TABLE vote ENABLE TRIGGER USER"))
+
+
+@pytest.mark.parametrize("statement", HELD)
+def test_the_doctor_reads_what_the_rows_hold(store, statement):
+    used(store)
+    without_guards(store, statement)
+    assert any(re.search(HELD[statement], sentence) for sentence in examine(store).problems)
+
+
+@pytest.mark.parametrize("guard", ["vote_is_never_deleted", "vote_only_retires"])
+def test_a_database_that_lost_what_keeps_its_votes_is_not_sound(store, guard):
+    used(store)
+    how = {"sqlite": "DROP TRIGGER {}", "postgresql": "ALTER TABLE vote DISABLE TRIGGER {}"}
+    with store.write() as session:
+        session.execute(text(how[store.kind].format(guard)))
+    [said] = examine(store).problems
+    assert said == f"the trigger {guard} is gone, which keeps votes as they were cast"
+
+
+KINDS = {
+    "ranking": (Answer(1, "ranked", "k", ranking=((0, 2), (1,))), (
+        "{}", '{"ranking": 5}', '{"ranking": [[0, 1]]}', '{"ranking": [[0, 1], [2, 2]]}',
+        '{"ranking": [[0, 1, 2], []]}', '{"ranking": [[0, 1, 2], 3]}',
+    )),
+    "rating": (Answer(1, "rated", "k", aspects={"honest": 4}), ("{}", '{"aspects": [4]}')),
+    "rewrite": (Answer(1, "rewritten", "k", text="Better."), ("{}", '{"text": 1}')),
+    "thumbs": (Answer(1, "good", "k"), ('{"aspects": 1}', "null")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_content_of_a_vote_says_what_its_outcome_needs(store, kind):
+    answer, wrong = KINDS[kind]
+    campaigns = Campaigns(store)
+    responses = tuple(Response(text, "p") for text in ("x", "y", "z"))
+    task = Task(Prompt.from_text("?"), responses[: 3 if kind == "ranking" else 1])
+    aspects = ("honest",) if kind == "rating" else ()
+    campaigns.add("one", [task], settings=Settings(kind=kind, aspects=aspects))
+    ann = cheap_accounts(store).add("ann", PASSWORD, "rater").id
+    campaigns.next("one", ann)
+    campaigns.submit("one", ann, answer)
+    assert examine(store).problems == ()
+    for content in wrong:
+        without_guards(store, f"UPDATE vote SET content = '{content}'")
+        assert examine(store).problems == ("the content of vote 1 cannot be read",)
+
+
+def test_many_problems_of_a_kind_are_counted_in_a_few_lines(store):
+    Campaigns(store).add("one", tasks(2500))
+    assert examine(store).problems == ()
+    with store.write() as session:
+        session.execute(text("UPDATE task SET key = 'x' || id, num_votes = 1"))
+    found = examine(store).problems
+    assert [line.split(":")[0] for line in found] == [
+        "the places of task 1 do not add up",
+        "the places of task 2 do not add up",
+        "the places of task 3 do not add up",
+        *[f"task {n} is marked complete, or not, against its 1 votes of 1" for n in (1, 2)],
+        "task 3 is marked complete, or not, against its 1 votes of 1, and 2497 more like it",
+        "the key of task 1 is not the hash of its content",
+        "the key of task 2 is not the hash of its content",
+        "the key of task 3 is not the hash of its content, and 2497 more like it",
+    ]
 
 
 def test_two_live_votes_of_one_rater_are_seen_where_the_index_was_lost(store):
