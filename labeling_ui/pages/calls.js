@@ -9,6 +9,15 @@ function freshKey() {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+// What a browser has no room for is done without.
+function remember(storage, name, value) {
+  try {
+    storage.setItem(name, value);
+  } catch (error) {
+    if (error.name !== "QuotaExceededError") throw error;
+  }
+}
+
 // Milliseconds since a `performance.now()`, which no clock that is set can change; a week at most.
 const since = (start) => Math.min(Math.round(performance.now() - start), 7 * 24 * 3600 * 1000);
 

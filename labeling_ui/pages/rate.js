@@ -20,15 +20,6 @@ let kind = null; // how the item on the screen is answered
 const path = (what, { name, desk } = campaign) => `/api/campaigns/${encodeURIComponent(name)}/${what}?html=true&desk=${desk}`;
 const unsentPrefix = () => "rlhf-unsent/" + me + "/";
 
-// What a browser has no room for is done without.
-function remember(storage, name, value) {
-  try {
-    storage.setItem(name, value);
-  } catch (error) {
-    if (error.name !== "QuotaExceededError") throw error;
-  }
-}
-
 // One thing at a time. What is refused is said, and leaves the screen and all that was typed as it is.
 async function alone(work, silent = "") {
   if (busy) return;
