@@ -207,8 +207,7 @@ class Task:
             return _ADAPTER.validate_python(task | own)  # pyright: ignore[reportReturnType]
         prompt = plain.get("prompt")
         if isinstance(prompt, Mapping):
-            asked = from_json(Prompt, cast("Mapping[str, Any]", prompt))
-            plain["prompt"] = asdict(asked)
+            plain["prompt"] = from_json(Prompt, cast("Mapping[str, Any]", prompt))
         return _ADAPTER.validate_python(plain)  # pyright: ignore[reportReturnType]
 
 
