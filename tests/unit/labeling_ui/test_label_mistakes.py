@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from contextlib import closing
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -122,8 +123,8 @@ def test_a_line_that_is_nested_too_deep(folder, said, line):
 
 
 def test_metadata_is_kept_up_to_a_depth_that_everything_can_copy(store):
-    def nested(depth: int) -> dict[str, object]:
-        value: object = 1
+    def nested(depth: int) -> dict[str, Any]:
+        value: Any = 1
         for _ in range(depth):
             value = {"a": [value]}
         return to_json(comparison(1)) | {"metadata": value}
