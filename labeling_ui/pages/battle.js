@@ -119,7 +119,8 @@ async function vote(choice) {
     enter("told", say("they_were", { left: policies[0], right: policies[1] }));
     find("[data-after] [data-do=next]").focus();
   } catch (error) {
-    await refresh();
+    if ([404, 409].includes(error.status)) await refresh(); // it is not to be judged here any more
+    else enter("judge", say("which_better"));
     notice(sentence(error.message));
   }
 }

@@ -35,7 +35,9 @@ async function request(path, body) {
   }
   if (!answer.ok) {
     const wait = Number(answer.headers.get("Retry-After"));
-    throw Object.assign(new Error((await answer.json()).detail), { status: answer.status, wait });
+    // a proxy's refusal may be a page
+    const { detail } = await answer.json().catch(() => ({ detail: `${answer.status} ${answer.statusText}` }));
+    throw Object.assign(new Error(detail), { status: answer.status, wait });
   }
   return answer;
 }

@@ -173,6 +173,19 @@ def test_a_connection_that_breaks_leaves_the_prompt_and_a_reply_that_is_lost_is_
     assert [vote["rater"] for vote in votes].count("bob") == 1
 
 
+def test_a_vote_that_a_proxy_refuses_can_be_cast_again(url, enter):
+    tab = enter(url, "ann", "compare")
+    ask(tab, "through a proxy?")
+    state(tab, "judge")
+    page = {"status": 403, "content_type": "text/html", "body": "<h1>No</h1>"}
+    tab.route("**/api/arena/votes", lambda route: route.fulfill(**page), times=1)
+    tab.keyboard.press("1")
+    expect(tab.get_by_role("alert")).to_contain_text("403")
+    state(tab, "judge")
+    tab.keyboard.press("2")
+    state(tab, "told")
+
+
 def test_keys_of_a_battle_do_nothing_beside_chosen_policies(url, enter):
     tab = enter(url, "judy", "compare")
     ask(tab, "judy asks")
