@@ -124,9 +124,11 @@ class Desk:
     def held(self) -> Assigned | None:
         """What the rater has open: what is on the screen, else what comes first on the list."""
         row = self.one(sql.OPEN)
-        if row is not None and not Assigned(*row).is_shown:
-            row = self.one(sql.OPEN_CHECK) or row
-        return None if row is None else Assigned(*row)
+        found = None if row is None else Assigned(*row)
+        if found is None or found.is_shown or not self.rules.settings.checks_raters:
+            return found
+        check = self.one(sql.OPEN_CHECK)
+        return found if check is None else Assigned(*check)
 
     def turn_of(self, item: Item | None, notice: str = "") -> Turn:
         """The item with how far the rater is."""
@@ -151,8 +153,7 @@ class Desk:
 
     def _checks(self) -> list[tuple[str, Task, int]]:
         """What the rater answered to tasks that check raters, with the number of each vote."""
-        settings = self.rules.settings
-        if settings.pass_mark is None and settings.check_every is None:
+        if not self.rules.settings.checks_raters:
             return []
         rows = self.connection.execute(sql.CHECKED, self.values)
         return [(outcome, Task.from_text(record), vote) for outcome, record, vote in rows]

@@ -28,13 +28,14 @@ MAX_REWRITE = 50_000
 MAX_ELAPSED_MS = 7 * 24 * 3600 * 1000
 """A week; ``calls.js`` says no more either."""
 
-_CHOICES: Mapping[Kind, tuple[Choice, ...]] = {
+CHOICES: Mapping[Kind, tuple[Choice, ...]] = {
     "pairwise": ("left", "right", "tie", "both_bad", "skip"),
     "ranking": ("ranked", "skip"),
     "rating": ("rated", "skip"),
     "thumbs": ("good", "bad", "skip"),
     "rewrite": ("rewritten", "skip"),
 }
+"""What may be said of a task of each kind, in terms of the screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Answer:
             DataError: naming what is missing or does not belong.
         """
         kind = settings.kind
-        allowed = [c for c in _CHOICES[kind] if settings.ties or c not in ("tie", "both_bad")]
+        allowed = [c for c in CHOICES[kind] if settings.ties or c not in ("tie", "both_bad")]
         if self.choice not in allowed:
             raise DataError(f"choice: this campaign takes {', '.join(allowed)}")
         if self.choice == "skip":

@@ -8,20 +8,18 @@ from typing import cast
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from labeling_ui.ballot import CHOICES
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Kind, Settings, Task
 from rlhf.errors import DataError
 
 _AT_ONCE = 1000
 _SHOWN = 3
-_OUTCOMES: Mapping[Kind, tuple[str, ...]] = {
-    "pairwise": ("a", "b", "tie", "both_bad"),
-    "ranking": ("ranked",),
-    "rating": ("rated",),
-    "thumbs": ("good", "bad"),
-    "rewrite": ("rewritten",),
+_BY_RESPONSE = {"left": "a", "right": "b"}
+_OUTCOMES: Mapping[Kind, frozenset[str]] = {
+    kind: frozenset(["undone", *(_BY_RESPONSE.get(choice, choice) for choice in choices)])
+    for kind, choices in CHOICES.items()
 }
-_ALWAYS = ("skip", "undone")
 _TRIGGERS = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'vote'",
     "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = 'vote'::regclass "
@@ -132,7 +130,7 @@ def _read_votes(session: Session, settings: Mapping[int, Settings], problems: Pr
     )
     for number, campaign, outcome, content, order in rows:
         rules = settings.get(campaign)
-        if rules is not None and outcome not in (*_OUTCOMES[rules.kind], *_ALWAYS):
+        if rules is not None and outcome not in _OUTCOMES[rules.kind]:
             sentence = "vote {} says {}, which is no answer in a campaign of kind {}"
             problems.add(sentence, number, outcome, rules.kind)
         if not _is_content(outcome, content, len(order)):

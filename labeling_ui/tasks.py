@@ -70,6 +70,11 @@ class Settings:
     random_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Below 1, the rest of the tasks comes in the order of active selection."""
 
+    @property
+    def checks_raters(self) -> bool:
+        """Whether there are tasks whose right answer is known."""
+        return self.pass_mark is not None or self.check_every is not None
+
     def __post_init__(self) -> None:
         if len(set(self.aspects)) < len(self.aspects) or not all(map(str.strip, self.aspects)):
             raise ValueError("aspects need names, each its own")
