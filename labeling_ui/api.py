@@ -23,7 +23,7 @@ from labeling_ui.render import render
 from labeling_ui.results import status_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
-from labeling_ui.words import words_for
+from labeling_ui.words import words_of
 from rlhf.records import Text
 
 DeskName = Literal["rate", "adjudicate"]
@@ -225,7 +225,7 @@ def _sized(task: Task) -> Task:
 
 
 def _turn(request: Request, turn: Turn, html: bool) -> dict[str, Any]:
-    words = words_for(request.cookies, request.headers.get("accept-language"))
+    words = words_of(request)
     return {
         "item": _item(turn.item, html),
         "progress": _progress(turn.progress),

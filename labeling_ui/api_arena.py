@@ -22,7 +22,7 @@ from labeling_ui.live import MAX_PROMPT
 from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.render import render
 from labeling_ui.store import Conflict
-from labeling_ui.words import Words, words_for
+from labeling_ui.words import Words, words_of
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import Text
 
@@ -68,7 +68,7 @@ class ArenaApi:
         something went wrong.
         """
         account = self._callers.need(request, "guest")
-        words = words_for(request.cookies, request.headers.get("accept-language"))
+        words = words_of(request)
         if not body.prompt.strip():
             return told(422, words("prompt_length", most=MAX_PROMPT))
         self._rate.spend(str(account.id))

@@ -16,7 +16,7 @@ from labeling_ui.limits import SIGN_INS, Rate
 from labeling_ui.openapi import document
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
-from labeling_ui.words import Sentence, languages, words_for
+from labeling_ui.words import Sentence, languages, words_of
 from rlhf.records import Text
 
 MAX_USERS = 5000
@@ -118,7 +118,7 @@ class PeopleApi:
 
     def words(self, request: Request) -> JSONResponse:
         """The words of the pages in the caller's language, and which others there are."""
-        words = words_for(request.cookies, request.headers.get("accept-language"))
+        words = words_of(request)
         return JSONResponse(
             {
                 "language": words.language,

@@ -32,7 +32,7 @@ from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
-from labeling_ui.words import Words, words_for
+from labeling_ui.words import Words, words_of
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]
@@ -90,7 +90,9 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
 def _plain_pages(app: FastAPI, accounts: Accounts) -> None:
     def show(path: str, draw: Callable[[Words], str]) -> None:
         def answer(request: Request) -> HTMLResponse:
-            return HTMLResponse(draw(_words(request)), headers={"Vary": "Accept-Language, Cookie"})
+            return HTMLResponse(
+                draw(words_of(request)), headers={"Vary": "Accept-Language, Cookie"}
+            )
 
         app.get(path, include_in_schema=False)(answer)
 
@@ -102,7 +104,7 @@ def _plain_pages(app: FastAPI, accounts: Accounts) -> None:
         who = signed_in(accounts, request.cookies)
         if who is None:
             return RedirectResponse("/login?next=/account")
-        return HTMLResponse(account.page(_words(request), who))
+        return HTMLResponse(account.page(words_of(request), who))
 
     show("/login", sign_in.page)
     show("/join", sign_in.join)
@@ -118,8 +120,8 @@ def _making(app: FastAPI, accounts: Accounts, policies: Sequence[str]) -> None:
         if who is None:
             return RedirectResponse("/login?next=/new")
         if not who.may("admin"):
-            return HTMLResponse(sign_in.refused(_words(request)), 403)
-        return HTMLResponse(new.page(_words(request), policies))
+            return HTMLResponse(sign_in.refused(words_of(request)), 403)
+        return HTMLResponse(new.page(words_of(request), policies))
 
     app.get("/new", include_in_schema=False, response_model=None)(make)
 
@@ -143,10 +145,6 @@ def _reference(app: FastAPI, callers: Callers) -> None:
     path = "/api/openapi.json"
     app.add_api_route(path, schema, methods=["GET"], **document("GET", path, schema))
     app.get("/api/docs", include_in_schema=False)(page)
-
-
-def _words(request: Request) -> Words:
-    return words_for(request.cookies, request.headers.get("accept-language"))
 
 
 def _gate(accounts: Accounts, role: UserRole) -> _Gate:

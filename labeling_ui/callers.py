@@ -12,7 +12,7 @@ from labeling_ui.accounts import Account, Accounts, UserRole
 from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
 from labeling_ui.passes import Passes
 from labeling_ui.store import Conflict, NotFound, StoreError
-from labeling_ui.words import words_for
+from labeling_ui.words import words_of
 from rlhf.errors import RLHFError
 
 COOKIE = "rlhf_label_session"
@@ -88,7 +88,7 @@ def error_answer(request: Request, error: Exception) -> JSONResponse:
     status = error.status if isinstance(error, Refused) else 422
     for kind, code in _STATUS.items():
         status = code if isinstance(error, kind) else status
-    words = words_for(request.cookies, request.headers.get("accept-language"))
+    words = words_of(request)
     return told(status, words.told(error))
 
 

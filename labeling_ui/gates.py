@@ -13,7 +13,7 @@ from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.callers import Callers, address_of, error_answer, signed_in, told
 from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
 from labeling_ui.pages import sign_in
-from labeling_ui.words import words_for
+from labeling_ui.words import words_of
 
 MAX_BODY = 1 << 20
 """Bytes that anybody may send at once; what needs more is an admin's business."""
@@ -150,7 +150,7 @@ class Doors:
         if account is None:
             return RedirectResponse(f"/login?next={page}/")
         if not account.may(self._pages[page]):
-            words = words_for(request.cookies, request.headers.get("accept-language"))
+            words = words_of(request)
             return HTMLResponse(sign_in.refused(words), 403)
         return None
 

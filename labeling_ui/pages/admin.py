@@ -19,7 +19,7 @@ from labeling_ui.pages import header, script
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
 from labeling_ui.store import NotFound, Store
-from labeling_ui.words import Words, words_for
+from labeling_ui.words import Words, words_of
 
 _SECONDS = 5.0
 
@@ -171,7 +171,7 @@ class Admin:
         return _page(_browser_html(self._store, asked, say), say)
 
     def _asked(self, request: gr.Request) -> tuple[Asked, list[Glance], Words]:
-        say = words_for(request.cookies, request.headers.get("accept-language"))
+        say = words_of(request)
         account = signed_in(self._accounts, request.cookies)
         if account is None or not account.may("admin"):
             raise gr.Error(say("not_for_you"), print_exception=False)

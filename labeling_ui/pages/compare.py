@@ -16,7 +16,7 @@ from labeling_ui.live import MAX_PROMPT, Live
 from labeling_ui.pages import header, say, script
 from labeling_ui.pages.battle import Battle
 from labeling_ui.render import render
-from labeling_ui.words import Words, words_for
+from labeling_ui.words import words_of
 from rlhf.errors import RLHFError
 from rlhf.records import Message
 
@@ -37,7 +37,7 @@ class Answers:
 
     def choices(self, request: gr.Request) -> tuple[gr.Component, ...]:
         """What the two menus offer to this person, and the words around them."""
-        named, words = self._sees_names(request), _words(request)
+        named, words = self._sees_names(request), words_of(request)
         options = [
             (run.name if named else words("policy", number=index + 1), index)
             for index, run in enumerate(self._live.runs)
@@ -56,7 +56,9 @@ class Answers:
         """Both answers as they grow."""
         named = self._sees_names(request)
         if not 0 < len(prompt.strip()) <= MAX_PROMPT:
-            raise gr.Error(_words(request)("prompt_length", most=MAX_PROMPT), print_exception=False)
+            raise gr.Error(
+                words_of(request)("prompt_length", most=MAX_PROMPT), print_exception=False
+            )
         messages = (Message("user", prompt),)
         # who sends before the menus have come gets the policies that they would show
         shown = 0, min(1, len(self._live.runs) - 1)
@@ -66,12 +68,8 @@ class Answers:
                 yield _text(left), _text(right)
         except RLHFError as error:
             # The sentence may name a run folder, which raters must not see.
-            reason = str(error) if named else _words(request)("cannot_answer")
+            reason = str(error) if named else words_of(request)("cannot_answer")
             raise gr.Error(reason, print_exception=False) from error
-
-
-def _words(request: gr.Request) -> Words:
-    return words_for(request.cookies, request.headers.get("accept-language"))
 
 
 def page(live: Live, accounts: Accounts, keymap: Keymap) -> gr.Blocks:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
+from typing import Any
 
 COOKIE = "rlhf_label_language"
 """Where a browser keeps the language that its user chose; pages write it, it is no secret."""
@@ -75,6 +76,11 @@ def _read(path: Path) -> Words:
     texts = json.loads(path.read_text(encoding="utf-8"))
     name, direction, group = (texts.pop(key) for key in ("_name", "_direction", "_group"))
     return Words(path.stem, name, direction, group, texts)
+
+
+def words_of(request: Any) -> Words:  # noqa: ANN401 - FastAPI's or Gradio's
+    """The language of whoever sent a request."""
+    return words_for(request.cookies, request.headers.get("accept-language"))
 
 
 def words_for(cookies: Mapping[str, str], accept_language: str | None) -> Words:
