@@ -233,7 +233,7 @@ def test_nothing_tells_who_answers_in_the_arena_before_the_vote_is_stored(tmp_pa
         tab = enter(url, "gus", "compare")
         ear = Ear(tab)
         tab.goto(f"{url}/compare/")
-        tab.wait_for_selector("[data-state=ask]")
+        expect(tab.locator("#rl-ask")).to_be_focused()
         tab.keyboard.type("Where?")
         tab.keyboard.press("Enter")
         tab.wait_for_selector("[data-state=judge]")
