@@ -31,6 +31,7 @@ from labeling_ui.results import all_status
 from labeling_ui.store import Store, StoreError
 from labeling_ui.tasks import Settings
 from labeling_ui.writing import write_folder
+from rlhf.config import build
 from rlhf.errors import ConfigError, RLHFError
 
 
@@ -181,12 +182,7 @@ def _settings(options: argparse.Namespace) -> Settings | None:
             raise ConfigError(
                 f"--set: {pair!r} holds no YAML; write it as in 'aspects=[helpful, honest]'"
             ) from error
-    if not given:
-        return None
-    try:
-        return Settings(**given)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"--set: {' '.join(str(error).split())}") from error
+    return build(Settings, given, where="--set") if given else None
 
 
 def _secret(options: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from labeling_ui.tasks import TOO_DEEP, Task
-from rlhf.errors import ConfigError, DataError
+from rlhf.errors import ConfigError, DataError, reason
 
 if TYPE_CHECKING:
     from rlhf.data.foreign import Tool
@@ -97,9 +97,8 @@ def _no_task(path: Path, error: Exception) -> str:
         tool = None
     if tool is not None:
         return f"no comparison or task; the file looks like {tool}'s: add --from {tool}"
-    reason = " ".join(str(error).split())
     return (
-        f"no comparison or task ({reason}); expected "
+        f"no comparison or task ({reason(error)}); expected "
         '{"prompt": {"messages": [...]}, "response_a": {...}, "response_b": {...}} or '
         '{"prompt": {...}, "responses": [...]}'
     )

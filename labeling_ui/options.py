@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         dest="source",
         choices=SOURCES,
         default="records",
-        help="the tool that wrote FILE (default: records, our own); arena: FastChat's battles",
+        help="the tool that wrote FILE (default: records, our own); arena: files of Chatbot Arena",
     )
     bring.add_argument(
         "--names",

@@ -4,6 +4,8 @@
 can break; every other exception propagates with its traceback.
 """
 
+from pydantic import ValidationError
+
 
 class RLHFError(Exception):
     """Something that the user can put right; the message names the place and the remedy."""
@@ -23,3 +25,13 @@ class RunError(RLHFError):
 
 class ModelError(RLHFError):
     """A base model, tokenizer or adapter is missing or does not fit."""
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, on one line; of pydantic's list only the first, with the key it is about."""
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        at, text = problem["loc"], problem["msg"].removeprefix("Value error, ")
+        named = any(isinstance(part, str) for part in at)  # else it is the place of an argument
+        return f"`{'.'.join(map(str, at))}`: {text}" if named else text
+    return " ".join(str(error).split())

@@ -11,7 +11,7 @@ from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
 from rlhf.data.gathered import UNCLEAR, Found, Gathered, LeftOut, Names, listed
 from rlhf.data.label_studio import annotated, is_label_studio
-from rlhf.errors import DataError
+from rlhf.errors import DataError, reason
 
 Tool = Literal["arena", "argilla", "label-studio"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -61,7 +61,7 @@ def read_foreign(path: str, tool: Tool, names: Names | None = None) -> Haul:
         try:
             one = READERS[tool].parse(row, names or Names())
         except ValueError as error:
-            raise DataError(f"{place}: {_line(str(error))}") from error
+            raise DataError(f"{place}: {_line(reason(error))}") from error
         if isinstance(one, LeftOut):
             left_out[one.reason] += 1
         else:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
-
 from rlhf.config import SourceConfig
 from rlhf.data.dialogue import Row
 from rlhf.data.files import rows
 from rlhf.data.formats import SHAPES, TURNS, Item, Shape
 from rlhf.data.gathered import LeftOut
 from rlhf.data.votes import Judged
-from rlhf.errors import DataError
+from rlhf.errors import DataError, reason
 from rlhf.records import (
     Comparison,
     Demonstration,
@@ -121,7 +119,7 @@ def _all_items(source: SourceConfig) -> Iterator[tuple[str, Item | LeftOut]]:
         try:
             found = list(parse(row, _notes(place, row)))
         except ValueError as error:
-            raise DataError(f"{place}: {_reason(error)}; mend or remove the row") from error
+            raise DataError(f"{place}: {reason(error)}; mend or remove the row") from error
         for item in found:
             if isinstance(item, Preference) and not math.isfinite(item.margin or 0.0):
                 raise DataError(f"{place}: `margin` must be finite; mend or remove the row")
@@ -150,14 +148,6 @@ def _notes(place: str, row: Row) -> Metadata:
         if name not in _CONTENT and (short or isinstance(value, (bool, int, float))):
             notes[name] = value
     return notes
-
-
-def _reason(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    problem = error.errors()[0]
-    at = ".".join(str(part) for part in problem["loc"])
-    return f"`{at}`: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _settled(items: Iterable[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:

@@ -1,5 +1,6 @@
 """Files of other labelling tools: golden examples by hand, and no row that breaks a reader."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.config import SourceConfig
-from rlhf.data.foreign import READERS, TOOLS, read_foreign, tool_of
+from rlhf.data.foreign import READERS, TOOLS, Haul, read_foreign, tool_of
 from rlhf.data.gathered import Gathered, Names
 from rlhf.data.sources import read
 from rlhf.errors import DataError
@@ -67,7 +68,13 @@ def test_a_battle_is_a_comparison_with_its_models_and_one_vote(tmp_path):
 
 @pytest.mark.parametrize(
     ("winner", "outcome"),
-    [("model_a", "a"), ("model_b", "b"), ("tie", "tie"), ("tie (bothbad)", "both_bad")],
+    [
+        ("model_a", "a"),
+        ("model_b", "b"),
+        ("tie", "tie"),
+        ("tie (bothbad)", "both_bad"),
+        ("both_bad", "both_bad"),
+    ],
 )
 def test_every_winner_is_an_outcome(winner, outcome, tmp_path):
     [row] = read_foreign(write(tmp_path / "b.json", [battle(winner)]), "arena").rows
@@ -111,6 +118,96 @@ def test_battles_of_no_use_are_counted_by_reason(tmp_path):
 def test_a_model_is_named_only_by_a_word_of_its_own(tmp_path):
     fine = battle("model_a", a="Koalas eat; ask xkoala-13b or koala-13bx.", b="Lyon.")
     assert len(read_foreign(write(tmp_path / "b.json", [fine]), "arena").rows) == 1
+
+
+def parts(*contents: str | None, image: str | None = None) -> list[dict[str, Any]]:
+    """A talk as ``arena-human-preference-140k`` has it."""
+    return [
+        {**turn, "content": [{"type": "text", "text": turn["content"], "image": image}]}
+        for turn in talk(*contents)
+    ]
+
+
+def test_a_message_may_have_parts_and_one_with_an_image_is_no_text(tmp_path):
+    a, b = (parts("Capital of France?", text) for text in ("Paris.", "Lyon."))
+    seen = parts("Capital of France?", "Lyon.", image="map.png")
+    rows = [
+        battle("both_bad", conversation_a=a, conversation_b=b),
+        battle("both_bad", conversation_a=a, conversation_b=seen),
+    ]
+    haul = read_foreign(write(tmp_path / "b.json", rows), "arena")
+    assert [[r.text for r in row.responses] for row in haul.rows] == [["Paris.", "Lyon."]]
+    assert haul.left_out == {"has an image": 1}
+
+
+KAGGLE = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie"
+
+
+def contest(path: Path, *rows: tuple[object, ...]) -> str:
+    """The file of a competition; a list is written as JSON in its cell."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(KAGGLE.split(","))
+        lines.writerows([json.dumps(c) if isinstance(c, list) else c for c in row] for row in rows)
+    return str(path)
+
+
+def test_turns_in_cells_are_a_conversation_and_ones_say_who_won(tmp_path):
+    asked, one, other = ["Capital?", "Of France?"], ["Of what?", "Paris."], ["Of what?", "Lyon."]
+    haul = read_foreign(
+        contest(
+            tmp_path / "train.csv",
+            (30192, "gpt-4", "koala-13b", asked, one, other, 1, 0, 0),
+            (30193, "gpt-4", "koala-13b", asked[:1], one[:1], ["Lyon"], 0, 1, 0),
+            (30194, "gpt-4", "koala-13b", asked[:1], ["Rome"], ["Bonn"], 0, 0, 1),
+            (30195, "gpt-4", "koala-13b", asked[:1], [None], ["Bonn"], 0, 0, 1),
+            (30196, "gpt-4", "koala-13b", asked, ["Which?", "Rome"], other, 0, 0, 1),
+        ),
+        "arena",
+    )
+    first, *rest = haul.rows
+    assert first.prompt.messages == (
+        Message("user", "Capital?"),
+        Message("assistant", "Of what?"),
+        Message("user", "Of France?"),
+    )
+    assert [(r.text, r.policy) for r in first.responses] == [
+        ("Paris.", "gpt-4"),
+        ("Lyon.", "koala-13b"),
+    ]
+    said = [j.votes[0].outcome for row in (first, *rest) for j in row.judged()]
+    assert said == ["a", "b", "tie"]
+    left = {"unfinished": 1, "different conversations before the last answer": 1}
+    assert haul.left_out == left
+
+
+def test_a_cell_that_is_no_list_of_as_many_turns_is_text(tmp_path):
+    texts = {"prompt": "[1, 2] sorted?", "response_a": '["yes"]', "response_b": "[]"}
+    row = {"model_a": "x", "model_b": "y", "winner": "model_b", **texts}
+    [found] = read_foreign(write(tmp_path / "b.json", [row]), "arena").rows
+    assert found.prompt.messages == (Message("user", "[1, 2] sorted?"),)
+    assert [r.text for r in found.responses] == ['["yes"]', "[]"]
+
+
+@pytest.mark.parametrize(("marks", "count"), [((1, 1, 0), 2), ((0, 0, 0), 0)])
+def test_a_battle_has_one_winner(marks, count, tmp_path):
+    path = contest(tmp_path / "t.csv", (1, "x", "y", ["Hi"], ["a"], ["b"], *marks))
+    with pytest.raises(DataError, match=f"winner_tie must be 1, not {count} of them"):
+        read_foreign(path, "arena")
+
+
+def test_text_that_no_file_can_hold_is_left_out(tmp_path):
+    rows = [battle("tie", a="half an emoji: \ud83d"), battle("tie", b="nothing: \0")]
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    haul = read_foreign(str(path), "arena")
+    assert haul == Haul((), {"text that no file can hold": 2})
+
+
+def test_votes_beside_names_of_models_are_no_battle():
+    row = {"prompt": "Hi", "response_a": "a", "response_b": "b", "model_a": "x", "model_b": "y"}
+    assert tool_of({**row, "vote": "a"}) is None
+    assert tool_of({**row, "winner": "tie"}) == "arena"
 
 
 def test_stages_train_on_battles_as_they_are_and_say_what_they_left_out(tmp_path, caplog):

@@ -54,6 +54,29 @@ def test_a_rule_that_is_not_yaml(folder, said, pair):
     assert not (folder / "label.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        ("overlap=0", "`overlap`: input should be greater than or equal to 1, not 0"),
+        ("kind=pairs", "`kind`: input should be 'pairwise', 'ranking', 'rating', 'thumbs' or"),
+        ("strengh=yes", "unknown key `strengh`; did you mean `strength`?"),
+    ],
+)
+def test_a_rule_that_there_is_not(folder, said, pair, told):
+    assert f"--set: {told}" in said("import", "c", "one.jsonl", "--set", pair)
+    assert not (folder / "label.db").exists()
+
+
+def test_a_line_that_is_no_record(folder, said):
+    odd = to_json(comparison(1))
+    odd["prompt"]["messages"][0]["role"] = "usr"
+    (folder / "odd.jsonl").write_text(json.dumps(odd))
+    assert (
+        "odd.jsonl:1: no comparison or task (`prompt.messages.0.role`: Input should be 'system', "
+        "'user' or 'assistant'); expected"
+    ) in said("import", "c", "odd.jsonl")
+
+
 @pytest.mark.parametrize("port", ["99999", "65536", "-1"])
 def test_a_port_that_there_is_not(said, port):
     assert f"--port: {port} is no port; name one from" in said("serve", "--port", port)
