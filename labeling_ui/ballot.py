@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from labeling_ui.tasks import Kind, Settings
+from labeling_ui.tasks import SCALE, Kind, Settings
 from rlhf.errors import DataError
 from rlhf.records import Message, Text
 
@@ -22,6 +22,9 @@ _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 RowId = Annotated[int, Field(ge=1, lt=1 << 63)]
 """A number that a database can hold."""
+
+Mark = Annotated[int, Field(ge=SCALE[0], le=SCALE[-1])]
+"""How good one response is by one aspect."""
 
 MAX_REASON = 4000
 MAX_REWRITE = 50_000
@@ -88,9 +91,7 @@ class Answer:
     key: Annotated[str, Field(pattern=r"^[\w.:/-]{1,128}$")]
     strength: Annotated[int, Field(ge=1, le=3)] | None = None
     """How much better the chosen side is, 1 (slightly) to 3 (much)."""
-    aspects: Mapping[str, Literal["left", "right", "tie"] | Annotated[int, Field(ge=1, le=5)]] = (
-        field(default_factory=dict)
-    )
+    aspects: Mapping[str, Literal["left", "right", "tie"] | Mark] = field(default_factory=dict)
     """By name: the better side where two are compared, 1 to 5 where one is rated."""
     ranking: tuple[tuple[int, ...], ...] | None = None
     """Places on the screen from 0, the best first; those in one group tie."""

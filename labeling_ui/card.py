@@ -10,19 +10,26 @@ if TYPE_CHECKING:
     from rlhf.data.containers import Container
 
 _ORDER = (
-    "rankings", "preferences", "feedback", "demonstrations", "votes", "answers", "ties",
+    "rankings", "preferences", "ratings", "feedback", "demonstrations", "votes", "answers", "ties",
     "comparisons",
 )  # fmt: skip
 
 _MEANING = {
     "preferences": "which response is better. With n votes, skips left out, `margin` is |a - b| / n"
     " and `agreement` is the winner's votes / n",
+    "ratings": "each response with the mean of its ratings, in all and by aspect",
     "feedback": "a response and what the majority of its thumbs says; even ones are left out",
     "demonstrations": "conversations that end in a response as a rater would have it",
     "ties": "judged comparisons that neither won, with the counts. Not for training",
     "votes": "every vote that counts, and skips; `a_side` is where response a was shown",
     "answers": "every answer that counts, and skips, with the response it is about",
     "comparisons": "what was asked, with the policy that wrote each response",
+}
+
+_OF_RATINGS = {
+    "preferences": "of every two responses to a prompt the one with the higher mean, over the"
+    " raters of both, or over all where nobody rated both. `margin` is the difference over the"
+    " width of the scale, `agreement` the share of the raters of both who rated it higher",
 }
 
 _FOR_TRL = {
@@ -91,7 +98,9 @@ def dataset_card(
     names = sorted(lists, key=_ORDER.index)
     files = {name: name if container == "datasets" else f"{name}.{container}" for name in names}
     rows = "\n".join(f"| {name} | {len(lists[name])} |" for name in names)
-    meaning = _MEANING if form == "records" else _FOR_TRL
+    meaning = _FOR_TRL
+    if form == "records":
+        meaning = _MEANING | (_OF_RATINGS if result.kind == "rating" else {})
     meanings = "\n".join(f"- `{files[name]}`: {meaning[name]}." for name in names)
     load = _LOAD[container].format(name=names[0] if names else "")
     hashes = "\n".join(f"| {name} | `{digest}` |" for name, digest in digests.items())

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from labeling_ui.intake import find_campaign, guidelines_of
+from labeling_ui.rated import Rating, better_of, rated, rating_of
 from labeling_ui.results import Given, Status, answers_of, status, tasks_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import Kind, Settings, Task
@@ -58,6 +59,7 @@ class Export:
     preferences: tuple[Preference, ...] = ()
     ties: tuple[Tie, ...] = ()
     rankings: tuple[Ranking, ...] = ()
+    ratings: tuple[Rating, ...] = ()
     feedback: tuple[Feedback, ...] = ()
     demonstrations: tuple[Demonstration, ...] = ()
     answers: tuple[dict[str, Any], ...] = ()
@@ -75,6 +77,7 @@ class Export:
             return lists
         return {
             "preferences": lists["preferences"],
+            "ratings": [{**asdict(one), "prompt": to_json(one.prompt)} for one in self.ratings],
             "feedback": [to_json(one) for one in self.feedback],
             "demonstrations": [to_json(one) for one in self.demonstrations],
             "answers": list(self.answers),
@@ -94,6 +97,8 @@ def export(store: Store, name: str) -> Export:
     said = tuple(_plain(task, one) for task, group in given for one in group)
     if kind == "rewrite":
         return _rewritten(replace(empty, answers=said), given)
+    if kind == "rating":
+        return _rated(replace(empty, answers=said), given)
     found = tuple(one for task, group in given if (one := _feedback(task, group)))
     return replace(empty, answers=said, feedback=found)
 
@@ -210,6 +215,16 @@ def _feedback(task: Task, answers: Sequence[Given]) -> Feedback | None:
         **task.metadata,
     }
     return Feedback(task.prompt, response.text, good > bad, provenance)
+
+
+def _rated(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:
+    """A mean for each response, and the better one of every two that answer the same prompt."""
+    settled = [(task, _deciding(answers)) for task, answers in given]
+    return replace(
+        empty,
+        ratings=tuple(one for task, group in settled if (one := rating_of(task, group))),
+        preferences=tuple(better_of(rated(task, group) for task, group in settled)),
+    )
 
 
 def _rewritten(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from labeling_ui.tasks import NUM_RESPONSES, Kind
+from labeling_ui.tasks import NUM_RESPONSES, SCALE, Kind
 from rlhf.errors import ConfigError
 
 Keymap = Mapping[str, tuple[str, ...]]
@@ -15,7 +15,7 @@ Keymap = Mapping[str, tuple[str, ...]]
 OWN: Mapping[Kind, tuple[str, ...]] = {
     "pairwise": ("left", "right", "tie", "both_bad", "strength_1", "strength_2", "strength_3"),
     "ranking": (*(f"rank_{n}" for n in range(1, NUM_RESPONSES["ranking"][1] + 1)), "rank_tie"),
-    "rating": tuple(f"rate_{n}" for n in range(1, 6)),
+    "rating": tuple(f"rate_{n}" for n in SCALE),
     "thumbs": ("good", "bad"),
     "rewrite": ("rewrite",),
 }

@@ -32,6 +32,9 @@ CHECKED: Mapping[Kind, tuple[str, ...]] = {
 }
 """The outcomes that a task can expect, for the kinds in which an answer can be checked."""
 
+SCALE = (1, 2, 3, 4, 5)
+"""What an aspect of one response can be rated."""
+
 MAX_TEXT = 200_000
 """Characters of a message or response."""
 

@@ -133,7 +133,8 @@ class Preference:
     chosen: Text
     rejected: Text
     margin: float | None = None
-    """|a - b| / n over the votes, in (0, 1]; None where nobody counted."""
+    """|a - b| / n over the votes, in (0, 1]; None where nobody counted. Of ratings, the difference
+    of the means over the width of the scale."""
     agreement: float | None = None
     """The winner's votes / n, in (0, 1]."""
     num_votes: int | None = None

@@ -14,11 +14,14 @@ from labeling_ui.ballot import Answer, Flag, Item, meaning
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.card import dataset_card
 from labeling_ui.export import export
+from labeling_ui.rated import Rated, better_of
 from labeling_ui.results import status_of
 from labeling_ui.store import Conflict, NotFound, Store
 from labeling_ui.tables import AssignmentRow, FlagRow, GuidelineRow, TaskRow, UserRow, VoteRow
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
 from labeling_ui.writing import write_folder
+from rlhf.config import SourceConfig
+from rlhf.data.sources import read
 from rlhf.errors import DataError
 from rlhf.records import Demonstration, Feedback, Preference, Prompt, Response, from_json
 from tests.labeling import comparison, tasks
@@ -124,6 +127,93 @@ def test_ratings_hold_every_aspect(store, tmp_path):
     write_folder(result, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "answers.jsonl").read_text())["rater"] == "ann"
     assert "rated responses by aspects" in dataset_card(result, {})
+
+
+def rating(store: Store, *said: tuple[int, str, str, tuple[int, int]]) -> Any:
+    """The export of (prompt, response, rater, (helpful, honest)) in a campaign of all of these."""
+    keys = dict.fromkeys((number, text) for number, text, _, _ in said)
+    names = dict.fromkeys(name for _, _, name, _ in said)
+    work = [Task(Prompt.from_text(f"Question {n}?"), (Response(t, f"by {t}"),)) for n, t in keys]
+    rules: Any = {"kind": "rating", "aspects": ("helpful", "honest"), "overlap": len(names)}
+    _, *raters = start(store, work, *names, **rules)
+    wanted = {(name, f"Question {number}?", text): given for number, text, name, given in said}
+    for rater, name in zip(raters, names, strict=True):
+        for _ in work:
+            item = rater.item()
+            given = wanted.get((name, item.messages[0].content, item.responses[0]))
+            if given is None:
+                rater.answer("skip", item)
+            else:
+                rater.answer("rated", item, aspects={"helpful": given[0], "honest": given[1]})
+    return export(store, "one")
+
+
+def test_ratings_are_means_and_the_higher_one_is_preferred_by_the_raters_of_both(store):
+    result = rating(
+        store,
+        (1, "x", "ann", (5, 4)),
+        (1, "x", "bob", (2, 1)),  # severe, and never saw y
+        (1, "y", "ann", (3, 2)),
+        (1, "y", "cat", (5, 5)),  # generous, and never saw x
+        (2, "x", "ann", (1, 1)),  # alone: nothing to compare it with
+        (3, "x", "bob", (1, 2)),
+        (3, "y", "cat", (4, 3)),
+        (4, "x", "ann", (2, 4)),
+        (4, "y", "ann", (4, 2)),  # as good in all
+    )
+    first = result.ratings[0]
+    assert (first.response.text, first.rating, first.num_votes) == ("x", 3.0, 2)
+    assert first.aspects == {"helpful": 3.5, "honest": 2.5}
+    shared, apart = [from_json(Preference, row) for row in result.to_json()["preferences"]]
+    assert (shared.chosen, shared.rejected, shared.num_votes) == ("x", "y", 1)  # ann: 4.5, 2.5
+    assert (shared.margin, shared.agreement) == (0.5, 1.0)
+    assert shared.provenance["chosen_policy"] == "by x"
+    assert (apart.chosen, apart.margin, apart.agreement) == ("y", 0.5, None)
+    assert apart.num_votes == 2
+
+
+def test_what_ratings_train_is_on_disk_with_what_it_means(store, tmp_path):
+    said = [(1, "x", "ann", (5, 4)), (1, "y", "ann", (3, 2)), (1, "z", "ann", (1, 1))]
+    result = rating(store, *said)
+    write_folder(result, tmp_path / "out")
+    found = list(read(SourceConfig(path=str(tmp_path / "out")), Preference))
+    assert {(p.chosen, p.rejected) for p in found} == {("x", "y"), ("x", "z"), ("y", "z")}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`ratings.jsonl`: each response with the mean of its ratings" in card
+    assert "difference over the width of the scale" in card
+    write_folder(result, tmp_path / "trl", "trl-paired")
+    assert len((tmp_path / "trl" / "preferences.jsonl").read_text().splitlines()) == 3
+
+
+MARKS = st.dictionaries(
+    st.tuples(st.integers(1, 2), st.sampled_from("xyz"), st.sampled_from(["ann", "bob"])),
+    st.integers(1, 5),
+    max_size=12,
+)
+
+
+@given(MARKS)
+def test_preferences_of_ratings_follow_the_means(marks):
+    by_task: dict[tuple[int, str], dict[str, float]] = {}
+    for (number, text, name), mark in marks.items():
+        by_task.setdefault((number, text), {})[name] = mark
+    found = list(
+        better_of(
+            Rated(Task(Prompt.from_text(str(number)), (Response(text),)), by_rater)
+            for (number, text), by_rater in by_task.items()
+        )
+    )
+    expected = set()  # slowly: every two tasks, and the sums over those who rated both, or all
+    for (number, text), one in by_task.items():
+        for (other_number, other_text), other in by_task.items():
+            names = [n for n in one if n in other] or sorted({*one, *other})
+            mine = [one[n] for n in names if n in one]
+            theirs = [other[n] for n in names if n in other]
+            if number == other_number and sum(mine) * len(theirs) > sum(theirs) * len(mine):
+                expected.add((str(number), text, other_text))
+    assert {(p.prompt.messages[0].content, p.chosen, p.rejected) for p in found} == expected
+    assert len(found) == len(expected)
+    assert all(0 < (p.margin or 0) <= 1 for p in found)
 
 
 def test_aspects_of_a_pair_are_kept_by_response(store):
