@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeling_ui.judged import Judged, judged, stamp
+from labeling_ui.scored import VALUES
 from labeling_ui.store import Store
 from labeling_ui.tasks import Kind
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rlhf.evaluate.agreement import Agreement
     from rlhf.evaluate.leaderboard import Leaderboard
     from rlhf.evaluate.raters import RaterQuality
+    from rlhf.evaluate.scores import Measure, RaterScores
 
 _SHARE = 0.1
 """The most of the time that is spent on figures while votes come in."""
@@ -50,8 +52,12 @@ class Figures:
     board: "Leaderboard"
     answers: int
     """Without skips."""
+    measures: "tuple[Measure, ...]"
+    """What single responses were given, by aspect, or by thumbs."""
+    marks: "tuple[RaterScores, ...]"
+    """How each rater uses the scale of a rating."""
     active: int
-    """Votes on what active selection chose, which agreement and board leave out."""
+    """Answers on what active selection chose, which agreement, scores and board leave out."""
     at: datetime
     """When it was worked out."""
 
@@ -61,6 +67,7 @@ def figures_of(found: Judged) -> Figures:
     from rlhf.evaluate.agreement import agreement
     from rlhf.evaluate.leaderboard import leaderboard
     from rlhf.evaluate.raters import rater_qualities
+    from rlhf.evaluate.scores import measures, rater_scores
 
     return Figures(
         kind=found.kind,
@@ -69,7 +76,9 @@ def figures_of(found: Judged) -> Figures:
         raters=rater_qualities(found.votes, found.checks),
         board=leaderboard(found.comparisons, found.fair if found.comparisons else ()),
         answers=len(found.times),
-        active=len(found.votes) - len(found.fair),
+        measures=measures(found.scores, VALUES.get(found.kind, ())),
+        marks=rater_scores(found.scores) if found.kind == "rating" else (),
+        active=found.active,
         at=datetime.now(UTC),
     )
 

@@ -5,18 +5,22 @@ Everything here is for admins: it names policies.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
 from labeling_ui.export import as_vote
 from labeling_ui.intake import find_campaign
 from labeling_ui.results import COMPARABLE, Given, given_where, tasks_where
+from labeling_ui.scored import scores_of
 from labeling_ui.store import Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, UserRow, VoteRow
 from labeling_ui.tasks import Kind, Settings, Task
 from rlhf.records import Comparison, Outcome, Vote
+
+if TYPE_CHECKING:
+    from rlhf.evaluate.scores import Score
 
 Show = Literal["all", "disagreement", "ties", "skipped", "flagged"]
 SHOWS: tuple[Show, ...] = get_args(Show)
@@ -44,7 +48,7 @@ class Judged:
     """The answers to the work of a campaign, adjudications apart, as votes.
 
     A ranking is a vote on every two of its responses. Thumbs up is a vote for a, thumbs down one
-    for b, so that agreement is the same; they have no sides. Other kinds of answers are no votes.
+    for b, so that agreement is the same; they have no sides. Ratings and rewrites are no votes.
     """
 
     kind: Kind
@@ -54,6 +58,10 @@ class Judged:
     """Those on tasks that active selection did not choose: it prefers what is hard."""
     checks: tuple[tuple[Vote, Outcome], ...] = ()
     """Votes on tasks whose right outcome is known, with it."""
+    scores: "tuple[Score, ...]" = ()
+    """What single responses were given, those apart that active selection chose."""
+    active: int = 0
+    """Answers other than skips on tasks that active selection chose."""
     times: tuple[str, ...] = ()
     """When the answers other than skips were given."""
 
@@ -141,13 +149,20 @@ def judged(store: Store, name: str) -> Judged:
         given = given_where(session, *_live(campaign.id), AssignmentRow.source != "adjudicate")
     work = [one for one in given if answered[one.task].use == "work"]
     times = tuple(one.answered_at for one in work if one.outcome != "skip")
+    fair = [one for one in work if one.source != "active"]
+    found = Judged(
+        kind,
+        scores=tuple(scores_of(answered, fair)),
+        active=len(times) - sum(one.outcome != "skip" for one in fair),
+        times=times,
+    )
     if kind not in ("pairwise", "ranking", "thumbs"):
-        return Judged(kind, times=times)
+        return found
     as_votes = _Votes(answered)
     checks = [one for one in given if answered[one.task].expected is not None]
     cast_ = [(one, vote) for one in work for vote in as_votes.of(one)]
-    return Judged(
-        kind,
+    return replace(
+        found,
         comparisons=tuple(
             comparison
             for task in answered.values()
@@ -159,7 +174,6 @@ def judged(store: Store, name: str) -> Judged:
         checks=tuple(
             (vote, _expected(answered[one.task])) for one in checks for vote in as_votes.of(one)
         ),
-        times=times,
     )
 
 

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from rlhf.evaluate.agreement import Agreement
     from rlhf.evaluate.leaderboard import Leaderboard
     from rlhf.evaluate.raters import RaterQuality
+    from rlhf.evaluate.scores import RaterScores
 
 MOST_RATERS = 50
 _MOST_PAIRS = 20
 _LONGEST_NAME = 30
 _TOO_OFTEN_FAST = 0.1
 _FAR_FROM_HALF = 0.15
+_HALF_A_POINT = 0.5
 
 SORTS: "dict[str, Callable[[RaterQuality], float]]" = {
     "votes": lambda q: -q.votes,
@@ -40,15 +42,19 @@ def figures_html(figures: Figures, sort: str, sort_links: str, say: Words) -> st
     timeline = _timeline(figures.timeline, say)
     at = say("as_of", time=f"{figures.at:%H:%M:%S}", count=say.count(figures.answers))
     when = f'<p class="rl-hint">{at}</p>'
-    if not figures.raters:
+    if figures.kind == "rewrite":
         hint = say("choices_only")
         return f'<div class="rl-figures">{timeline}</div><p class="rl-hint">{hint}</p>{when}'
     left_out = _notice(say("active_left_out", count=say.count(figures.active)))
+    told = left_out if figures.active else ""
+    scores = _scores(figures, say) if figures.measures else ""
+    if figures.kind == "rating":
+        marks = _marks(figures.marks, say)
+        return f'{told}<div class="rl-figures">{timeline}</div>{scores}{marks}{when}'
     board = "" if figures.kind == "thumbs" else _board(figures.board, say)
     return (
-        f"{left_out if figures.active else ''}"
-        f'<div class="rl-figures">{timeline}{_agreement(figures.agreement, say)}</div>'
-        f"{board}{_raters(figures, sort, sort_links, say)}{when}"
+        f'{told}<div class="rl-figures">{timeline}{_agreement(figures.agreement, say)}</div>'
+        f"{board}{scores}{_raters(figures, sort, sort_links, say)}{when}"
     )
 
 
@@ -219,6 +225,65 @@ def _short(names: Sequence[str]) -> list[str]:
     return [n if len(n) <= _LONGEST_NAME else "…" + n[1 - _LONGEST_NAME :] for n in kept]
 
 
+def _scores(figures: Figures, say: Words) -> str:
+    """Every policy's mean by each measure: drawn, and as a table."""
+    rated = figures.kind == "rating"
+    names = [escape(one.name) if one.name else say("thumbs_up") for one in figures.measures]
+    by_policy: dict[str, dict[str, str]] = {}
+    drawn = ""
+    for name, measure in zip(names, figures.measures, strict=True):
+        policies = [one.policy or say("unnamed_policy") for one in measure.standings]
+        means = [_plain(one.mean) for one in measure.standings]
+        drawn += forest(name, list(zip(_short(policies), means, strict=True)), 3 if rated else 0.5)
+        for policy, one in zip(policies, measure.standings, strict=True):
+            raters = f"{say('raters')}: {say.count(one.raters)}"
+            cell = f'<span title="{raters}">{_small_range(one.mean)}</span>'
+            by_policy.setdefault(policy, {})[name] = cell
+    rows = [
+        (escape(policy), *(cells.get(name, DASH) for name in names))
+        for policy, cells in by_policy.items()
+    ]
+    if rated:
+        alphas = [DASH if m.alpha is None else _small_range(m.alpha) for m in figures.measures]
+        rows.append((say("alpha"), *alphas))
+    title, hint = say("scores"), say("score_hint_rating" if rated else "score_hint_share")
+    table = _table((say("policy_head"), *names), rows, title)
+    return _card(
+        title, f'<div class="rl-figures">{drawn}</div>{table}<p class="rl-hint">{hint}</p>'
+    )
+
+
+def _marks(marks: "Sequence[RaterScores]", say: Words) -> str:
+    """How each rater uses the scale of a rating."""
+    rows = [
+        (
+            escape(one.rater),
+            say.count(one.items),
+            number(one.mean),
+            DASH
+            if one.kinder is None
+            else _marked(_small_range(one.kinder), _differs(one.kinder), say("differs")),
+            DASH if one.apart is None else number(one.apart),
+            DASH if one.median_seconds is None else number(one.median_seconds),
+        )
+        for one in marks[:MOST_RATERS]
+    ]
+    heads = ("rater_head", "answers", "mean_given", "kinder", "apart", "seconds")
+    table = _table([say(head) for head in heads], rows, say("raters"))
+    hint = _first_of(len(marks), say) + say("marks_hint")
+    return _card(say("raters"), f'{table}<p class="rl-hint">{hint}</p>')
+
+
+def _differs(kinder: "intervals.Estimate") -> bool:
+    return kinder.low > _HALF_A_POINT or kinder.high < -_HALF_A_POINT
+
+
+def _first_of(count: int, say: Words) -> str:
+    if count <= MOST_RATERS:
+        return ""
+    return say("first_raters", shown=MOST_RATERS, total=say.count(count)) + " "
+
+
 def _raters(figures: Figures, sort: str, sort_links: str, say: Words) -> str:
     raters, sided = figures.raters, figures.kind != "thumbs"
     first = sorted(raters, key=SORTS[sort])[:MOST_RATERS]
@@ -228,9 +293,7 @@ def _raters(figures: Figures, sort: str, sort_links: str, say: Words) -> str:
     )  # fmt: skip
     rows = [_rater(quality, sided, len(raters), say) for quality in first]
     table = _table([say(head) for head in heads], rows, say("raters"))
-    hint = say("raters_hint")
-    if len(raters) > MOST_RATERS:
-        hint = f"{say('first_raters', shown=MOST_RATERS, total=say.count(len(raters)))} {hint}"
+    hint = _first_of(len(raters), say) + say("raters_hint")
     return _card(say("raters"), f'{sort_links}{table}<p class="rl-hint">{hint}</p>')
 
 

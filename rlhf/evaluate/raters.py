@@ -85,7 +85,8 @@ def _quality(
         if (favourite := _favourite_of_others(outcomes[vote.comparison], vote.outcome)) is not None
     ]
     left = [(v.outcome == "a") == (v.a_side == "left") for v in votes if v.outcome in ("a", "b")]
-    seconds = [spent for vote in given if (spent := _seconds(vote)) is not None]
+    times = [seconds_between(vote.shown_at, vote.answered_at) for vote in given]
+    seconds = [spent for spent in times if spent is not None]
     return RaterQuality(
         rater=rater,
         votes=len(votes),
@@ -116,10 +117,11 @@ def _share(hits: Sequence[bool]) -> Estimate | None:
     return Estimate(share, *wilson(share, len(hits)), len(hits))
 
 
-def _seconds(vote: Vote) -> float | None:
-    if not vote.shown_at or not vote.answered_at:
+def seconds_between(shown_at: str, answered_at: str) -> float | None:
+    """Seconds between two moments in ISO 8601; None where one is not known."""
+    if not shown_at or not answered_at:
         return None
-    spent = datetime.fromisoformat(vote.answered_at) - datetime.fromisoformat(vote.shown_at)
+    spent = datetime.fromisoformat(answered_at) - datetime.fromisoformat(shown_at)
     return max(0.0, spent.total_seconds())
 
 

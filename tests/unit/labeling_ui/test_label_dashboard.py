@@ -501,6 +501,64 @@ def test_answers_that_are_no_choice_are_counted_and_shown(store):
     )
 
 
+def rated_room(store: Store) -> Room:
+    """Two policies on four prompts, rated by three, of whom cat is severe."""
+    room = Room(store)
+    work = [
+        Task(Prompt.from_text(f"{n}?"), (Response(f"{policy} {n}", policy),))
+        for n in range(4)
+        for policy in ("good", "poor")
+    ]
+    rules: Any = {"kind": "rating", "aspects": ("helpful", "<b>honest</b>"), "overlap": 3}
+    room.campaigns.add("rated", work, settings=Settings(**rules))
+    for name, base in (("ann", 5), ("bob", 5), ("cat", 3)):
+        for task in work:
+            mark = base - 2 * (task.responses[0].policy == "poor")
+            room.answer(name, "rated", "rated", aspects={"helpful": mark, "<b>honest</b>": 4})
+    return room
+
+
+def test_ratings_are_means_by_policy_and_raters_are_kind_or_severe(store):
+    rated_room(store)
+    found = figures_at_once(in_a_thread(store), "rated")
+    helpful, honest = found.measures
+    assert [(s.policy, s.mean.value, s.mean.n, s.raters) for s in helpful.standings] == [
+        ("good", pytest.approx(13 / 3), 12, 3),
+        ("poor", pytest.approx(7 / 3), 12, 3),
+    ]
+    assert helpful.alpha is not None
+    assert 0 < helpful.alpha.value < 1
+    assert honest.alpha is None  # everything got a four
+    kinder = {one.rater: one.kinder.value for one in found.marks if one.kinder}
+    assert kinder == pytest.approx({"ann": 0.5, "bob": 0.5, "cat": -1.0})
+    shown = figures_html(found, "votes", "", ENGLISH)
+    assert "Scores by policy" in shown
+    assert "&lt;b&gt;honest" in shown
+    assert "<b>honest" not in shown
+    assert "Leaderboard" not in shown
+    assert found.board.standings == ()
+
+
+def test_thumbs_and_the_aspects_of_pairs_are_shares_by_policy(store):
+    room = Room(store)
+    texts = [Task(Prompt.from_text(f"{n}?"), (Response("x", "p"),)) for n in range(2)]
+    room.campaigns.add("thumbs", texts, settings=Settings(kind="thumbs", overlap=2))
+    for name, choices in (("ann", ("good", "bad")), ("bob", ("good", "good"))):
+        for choice in choices:
+            room.answer(name, choice, "thumbs")
+    [thumbs] = figures_at_once(in_a_thread(store), "thumbs").measures
+    assert thumbs.standings[0].mean.value == 0.75
+    pair = Task(Prompt.from_text("?"), (Response("x", "p"), Response("y", "q")))
+    rules: Any = {"aspects": ("helpful", "honest"), "overlap": 2}
+    room.campaigns.add("pairs", [pair], settings=Settings(**rules))
+    room.answer("ann", "tie", "pairs", aspects={"helpful": "tie"})
+    room.answer("bob", "skip", "pairs")
+    [helpful] = figures_at_once(in_a_thread(store), "pairs").measures
+    assert [(s.policy, s.mean.value) for s in helpful.standings] == [("p", 0.5), ("q", 0.5)]
+    figures = figures_at_once(in_a_thread(store), "pairs")
+    assert "Scores by policy" in figures_html(figures, "votes", "", ENGLISH)
+
+
 def test_checks_are_the_gold_score_and_nothing_else(store):
     room = Room(store)
     gold = Task.of(_numbered(99))
