@@ -50,7 +50,7 @@ def figures_html(figures: Figures, sort: str, sort_links: str, say: Words) -> st
     scores = _scores(figures, say) if figures.measures else ""
     if figures.kind == "rating":
         marks = _marks(figures.marks, say)
-        return f'{told}<div class="rl-figures">{timeline}</div>{scores}{marks}{when}'
+        return f'{told}<div class="rl-figures">{timeline}{marks}</div>{scores}{when}'
     board = "" if figures.kind == "thumbs" else _board(figures.board, say)
     return (
         f'{told}<div class="rl-figures">{timeline}{_agreement(figures.agreement, say)}</div>'
@@ -233,12 +233,11 @@ def _scores(figures: Figures, say: Words) -> str:
     drawn = ""
     for name, measure in zip(names, figures.measures, strict=True):
         policies = [one.policy or say("unnamed_policy") for one in measure.standings]
-        means = [_plain(one.mean) for one in measure.standings]
-        drawn += forest(name, list(zip(_short(policies), means, strict=True)), 3 if rated else 0.5)
+        gains = [_plain(one.gain) for one in measure.standings if one.gain is not None]
+        if gains:
+            drawn += forest(name, list(zip(_short(policies), gains, strict=True)))
         for policy, one in zip(policies, measure.standings, strict=True):
-            raters = f"{say('raters')}: {say.count(one.raters)}"
-            cell = f'<span title="{raters}">{_small_range(one.mean)}</span>'
-            by_policy.setdefault(policy, {})[name] = cell
+            by_policy.setdefault(policy, {})[name] = _small_range(one.mean)
     rows = [
         (escape(policy), *(cells.get(name, DASH) for name in names))
         for policy, cells in by_policy.items()
@@ -247,10 +246,10 @@ def _scores(figures: Figures, say: Words) -> str:
         alphas = [DASH if m.alpha is None else _small_range(m.alpha) for m in figures.measures]
         rows.append((say("alpha"), *alphas))
     title, hint = say("scores"), say("score_hint_rating" if rated else "score_hint_share")
+    if drawn:
+        drawn, hint = f'<div class="rl-figures">{drawn}</div>', f"{say('gain_hint')} {hint}"
     table = _table((say("policy_head"), *names), rows, title)
-    return _card(
-        title, f'<div class="rl-figures">{drawn}</div>{table}<p class="rl-hint">{hint}</p>'
-    )
+    return _card(title, f'{drawn}{table}<p class="rl-hint">{hint}</p>')
 
 
 def _marks(marks: "Sequence[RaterScores]", say: Words) -> str:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rlhf.evaluate.scores import Score, measures, rater_scores
+from rlhf.evaluate.intervals import Estimate
+from rlhf.evaluate.scores import Score, gains, measures, rater_scores
 
 SCALE = (1, 2, 3, 4, 5)
 
@@ -33,8 +34,93 @@ def test_a_mean_and_its_interval_by_hand():
     # residuals summed by rater: ann 3, bob -3, cat 0; three clusters
     error = sqrt((9 + 9) / 25 * 3 / 2)
     half = stats.t.ppf(0.975, 2) * error
-    assert (p.mean.low, p.mean.high) == pytest.approx((3 - half, 3 + half))
+    [wide] = measures(scores(rows), range(-9, 20))
+    ends = next((s.mean.low, s.mean.high) for s in wide.standings if s.policy == "p")
+    assert ends == pytest.approx((3 - half, 3 + half))
+    assert (p.mean.low, p.mean.high) == (1, 5)  # there is nothing beyond
     assert (q.policy, q.mean.value) == ("q", 1.5)
+
+
+def test_a_gain_leaves_out_how_kind_a_rater_is():
+    """Cat, who is severe, rated only the better policy: the means mislead, the gains do not."""
+    rows = "p x ann 4\nq y ann 3\np x bob 5\nq y bob 4\np x cat 1"
+    [helpful] = measures(scores(rows), SCALE)
+    assert [(s.policy, s.mean.value) for s in helpful.standings] == [
+        ("q", 3.5),
+        ("p", pytest.approx(10 / 3)),
+    ]
+    gained = {s.policy: s.gain.value for s in helpful.standings if s.gain}
+    assert gained == pytest.approx({"p": 0.5, "q": -0.5})
+
+
+def test_a_gain_and_its_interval_by_hand():
+    # within raters p is 1 and 3 above q: effects of half of 2; residuals of a rater are +-0.5
+    [helpful] = measures(scores("p x ann 3\nq y ann 2\np x bob 5\nq y bob 2"), SCALE)
+    p = helpful.standings[0].gain
+    assert p is not None
+    # sum over raters of (x'u)^2 / (x'x)^2: x is +-0.5 by row, 2 raters
+    error = sqrt(2 * 0.25**2 * 2) / 1
+    assert (p.value, p.high - p.value) == pytest.approx((1, stats.t.ppf(0.975, 1) * error))
+
+
+def test_where_nothing_ties_policies_together_there_is_no_gain():
+    assert gains(scores("p x ann 3\nq y bob 2")) == {}
+    assert gains(scores("p x ann 3\np y bob 2")) == {}
+    assert gains([]) == {}
+    alone = gains(scores("p x ann 3\nq y ann 2"))
+    assert (alone["p"].value, alone["p"].high) == (pytest.approx(0.5), inf)
+    fitted = gains(scores("p x ann 3\nq y ann 2\np x bob 3"))
+    assert fitted["p"].high == inf
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pqr"), st.sampled_from("abcd"), st.integers(1, 5)),
+        min_size=2,
+        max_size=15,
+    ),
+    st.integers(-3, 3),
+)
+def test_gains_are_those_of_all_dummies_and_no_rater_can_move_them(rows, more):
+    def of(extra: int) -> dict[str, Estimate]:
+        return gains(
+            [Score("m", p, n, r, v + extra * (r == "a")) for n, (p, r, v) in enumerate(rows)]
+        )
+
+    found = of(0)
+    if not found:
+        return
+    policies, raters = sorted({p for p, _, _ in rows}), sorted({r for _, r, _ in rows})
+    table = np.array(
+        [[p == name for name in policies] + [r == name for name in raters] for p, r, _ in rows],
+        dtype=float,
+    )
+    y = np.array([v for _, _, v in rows], dtype=float)
+    solved = np.linalg.lstsq(table, y, rcond=None)[0]
+    effect, left = solved[: len(policies)], y - table @ solved
+    centred = effect - effect.mean()
+    assert [found[p].value for p in policies] == pytest.approx(centred.tolist(), abs=1e-9)
+    assert sum(e.value for e in found.values()) == pytest.approx(0, abs=1e-9)
+    if len(raters) > 1 and len(rows) >= len(raters) + len(
+        policies
+    ):  # the sandwich of the whole table, turned to effects with mean 0
+        bread = np.linalg.pinv(table.T @ table)
+        meat = np.zeros_like(bread)
+        for name in raters:
+            own = [r == name for _, r, _ in rows]
+            pull = table[own].T @ left[own]
+            meat += np.outer(pull, pull)
+        turn = np.zeros((len(policies), table.shape[1]))
+        turn[:, : len(policies)] = np.eye(len(policies)) - 1 / len(policies)
+        spread = turn @ bread @ meat @ bread @ turn.T * len(raters) / (len(raters) - 1)
+        half = stats.t.ppf(0.975, len(raters) - 1)
+        for name, variance in zip(policies, np.diag(spread), strict=True):
+            wide = found[name].high - found[name].value
+            assert wide == pytest.approx(half * sqrt(max(variance, 0)), abs=1e-5)
+    moved = of(more)
+    assert {k: v.value for k, v in moved.items()} == pytest.approx(
+        {k: v.value for k, v in found.items()}, abs=1e-9
+    )
 
 
 def test_alpha_is_krippendorffs_ordinal():
@@ -129,14 +215,24 @@ def test_where_all_rate_all_kindness_sums_to_nothing_and_moves_with_the_rater(ro
 
 
 def test_intervals_cover_the_truth_where_raters_differ():
-    """Twelve raters, each kinder or more severe by N(0, 0.6): 95 % intervals, 400 times."""
-    rng, hits = np.random.default_rng(0), 0
+    """Twelve raters, kinder or more severe by N(0, 12): 95 % intervals of 400 campaigns."""
+    rng, means, gained, narrower = np.random.default_rng(0), 0, 0, 0
     for _ in range(400):
         rows = [
-            Score("m", "p", (rater, item), str(rater), 3 + lean + rng.normal(0, 0.8))
-            for rater, lean in enumerate(rng.normal(0, 0.6, 12))
-            for item in range(10)
+            Score(
+                "m", policy, (rater, policy, item), str(rater), round(true + lean + taste + noise)
+            )
+            for rater, lean in enumerate(rng.normal(0, 12, 12))
+            for policy, true in (("p", 68), ("q", 60))
+            for taste in [rng.normal(0, 4)]
+            for item, noise in enumerate(rng.normal(0, 16, rng.integers(2, 9)))
         ]
-        [found] = measures(rows, [row.value for row in rows])
-        hits += found.standings[0].mean.low <= 3 <= found.standings[0].mean.high
-    assert 0.92 <= hits / 400 <= 0.98
+        [found] = measures(rows, range(-100, 200))
+        p = next(s for s in found.standings if s.policy == "p")
+        assert p.gain is not None
+        means += p.mean.low <= 68 <= p.mean.high
+        gained += p.gain.low <= 4 <= p.gain.high
+        narrower += p.gain.high - p.gain.low < p.mean.high - p.mean.low
+    assert 0.92 <= means / 400 <= 0.98
+    assert 0.92 <= gained / 400 <= 0.98
+    assert narrower == 400
