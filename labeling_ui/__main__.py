@@ -34,6 +34,9 @@ from labeling_ui.writing import write_folder
 from rlhf.config import build
 from rlhf.errors import ConfigError, RLHFError
 
+LAST_SECONDS = 10
+"""How long a server that is to end waits for what is being answered."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
@@ -100,6 +103,7 @@ async def _answer(
         proxy_headers=proxy is not None,
         forwarded_allow_ips=proxy or "",
         server_header=False,
+        timeout_graceful_shutdown=LAST_SECONDS,
     )
     await uvicorn.Server(config).serve(sockets=[listener])
 

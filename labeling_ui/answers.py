@@ -173,6 +173,12 @@ class Judged(_Answer):
     policies: list[str]
 
 
+class PoliciesShown(_Answer):
+    """What the policies are called for the caller, in the order of their numbers."""
+
+    policies: list[str]
+
+
 class DraftShown(_Answer):
     """How far the policies are with the prompts of a campaign."""
 

@@ -5,7 +5,9 @@ Before the vote nothing that is sent tells who answers.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Generator
+import logging
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -26,6 +28,10 @@ from labeling_ui.words import Words, words_of
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import Text
 
+log = logging.getLogger(__name__)
+
+Line = dict[str, Any]
+
 
 class Ask(BaseModel):
     """What two policies are to answer."""
@@ -36,11 +42,20 @@ class Ask(BaseModel):
     """A battle that was judged: the prompt goes on from its better answer."""
 
 
+class AskChosen(BaseModel):
+    """What two policies, by their numbers in the list, are to answer openly."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
+    left: Annotated[int, Field(ge=0)]
+    right: Annotated[int, Field(ge=0)]
+
+
 class ArenaApi:
     """The handlers, for guests too."""
 
-    def __init__(self, callers: Callers, arena: Arena) -> None:
-        self._callers, self._arena = callers, arena
+    def __init__(self, callers: Callers, arena: Arena, policies: Sequence[str]) -> None:
+        self._callers, self._arena, self._policies = callers, arena, policies
         self._rate = Rate(PROMPTS)
 
     def router(self) -> APIRouter:
@@ -50,6 +65,8 @@ class ArenaApi:
             ("GET", "/api/arena", self.unjudged),
             ("POST", "/api/arena", self.ask),
             ("POST", "/api/arena/votes", self.judge),
+            ("GET", "/api/policies", self.policies),
+            ("POST", "/api/policies", self.ask_chosen),
         ]
         for method, path, handler in routes:
             router.add_api_route(path, handler, methods=[method], **document(method, path, handler))
@@ -67,30 +84,71 @@ class ArenaApi:
         The last line may be a ``notice`` instead, if there is nothing to judge, or a ``detail``, if
         something went wrong.
         """
-        account = self._callers.need(request, "guest")
-        words = words_of(request)
-        if not body.prompt.strip():
+        return self._answer(request, body.prompt, partial(self._battle, body))
+
+    def policies(self, request: Request) -> Response:
+        """What the policies are called for the caller, in the order of their numbers.
+
+        Only an admin gets their names: a rater who could ask a named policy whatever helps to
+        recognise it would do so in blind comparisons.
+        """
+        account, words = self._callers.need(request, "guest"), words_of(request)
+        numbered = [words("policy", number=n) for n in range(1, len(self._policies) + 1)]
+        return JSONResponse({"policies": self._policies if account.may("admin") else numbered})
+
+    def ask_chosen(self, request: Request, body: AskChosen) -> Response:
+        """Two chosen policies answer: lines of ``responses`` as they grow; nothing is stored.
+
+        The last line may be a ``detail`` instead, if something went wrong.
+        """
+
+        def lines(account: Account, words: Words) -> Generator[Line]:  # noqa: ARG001 - as a battle
+            with self._arena.place(account.id):
+                for texts in self._arena.chosen(body.prompt, body.left, body.right):
+                    yield _grown(texts)
+
+        return self._answer(request, body.prompt, lines)
+
+    def _answer(
+        self, request: Request, prompt: str, lines: Callable[[Account, Words], Generator[Line]]
+    ) -> Response:
+        account, words = self._callers.need(request, "guest"), words_of(request)
+        if not prompt.strip():
             return told(422, words("prompt_length", most=MAX_PROMPT))
         self._rate.spend(str(account.id))
-        lines = self._lines(account, body, words)
         return StreamingResponse(
-            _streamed(lines), media_type=JSON_LINES, headers={"X-Accel-Buffering": "no"}
+            _streamed(self._told(account, words, lines)),
+            media_type=JSON_LINES,
+            headers={"X-Accel-Buffering": "no"},
         )
 
-    def _lines(self, account: Account, asked: Ask, words: Words) -> Generator[dict[str, Any]]:
+    def _told(
+        self,
+        account: Account,
+        words: Words,
+        lines: Callable[[Account, Words], Generator[Line]],
+    ) -> Generator[Line]:
+        """The lines, the last of which says what went wrong if something did."""
         try:
-            with self._arena.asking(account.id):
-                yield from self._battle(account, asked, words)
+            yield from lines(account, words)
         except (Conflict, TooMany, DataError) as error:
             yield {"detail": words.told(error)}
-        except RLHFError as error:
-            # The sentence may name a run folder, which raters must not see.
-            yield {"detail": str(error) if account.may("admin") else words("cannot_answer")}
+        except Exception as error:
+            # The reply has begun; a model out of memory must not end it in the middle of a line.
+            if not isinstance(error, RLHFError):
+                log.exception("a policy could not answer")
+            # A sentence may name a run folder, which raters must not see.
+            known = isinstance(error, RLHFError) and account.may("admin")
+            yield {"detail": str(error) if known else words("cannot_answer")}
 
-    def _battle(self, account: Account, asked: Ask, words: Words) -> Generator[dict[str, Any]]:
+    def _battle(self, asked: Ask, account: Account, words: Words) -> Generator[Line]:
+        with self._arena.asking(account.id):
+            yield from self._fought(asked, account, words)
+
+    def _fought(self, asked: Ask, account: Account, words: Words) -> Generator[Line]:
         pair, texts = self._arena.pair(account.id, asked.prompt, asked.after), ("", "")
         for texts in self._arena.answers(pair):
-            yield {"responses": [render(text) for text in texts]}
+            yield _grown(texts)
         if texts[0] == texts[1]:
             yield {"notice": words("same_answer")}
             return
@@ -104,7 +162,11 @@ class ArenaApi:
         return JSONResponse({"saved": number, "policies": list(policies)})
 
 
-async def _streamed(lines: Generator[dict[str, Any]]) -> AsyncIterator[bytes]:
+def _grown(texts: tuple[str, str]) -> Line:
+    return {"responses": [render(text) for text in texts]}
+
+
+async def _streamed(lines: Generator[Line]) -> AsyncIterator[bytes]:
     """Each as a line of its own; when nobody reads any more, ``lines`` ends where it stands."""
     try:
         async for line in iterate_in_threadpool(lines):

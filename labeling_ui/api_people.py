@@ -1,9 +1,11 @@
 """The part of the HTTP API that is about people: sessions, accounts, tokens, invitations, audit."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated
+from functools import partial, wraps
+from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,6 +88,7 @@ class PeopleApi:
         self._store, self._accounts, self._passes = store, accounts, passes
         self._callers = callers
         self._signing_in = Rate(SIGN_INS)
+        self._hashing = CapacityLimiter(1)
 
     def router(self) -> APIRouter:
         """Every path of this part."""
@@ -108,8 +111,27 @@ class PeopleApi:
             ("GET", "/api/audit", self.audit),
         ]
         for method, path, handler in routes:
-            router.add_api_route(path, handler, methods=[method], **document(method, path, handler))
+            told = document(method, path, handler)
+            hashes = handler in (self.login, self.join, self.password, self.add_users)
+            answer = self._one_by_one(handler) if hashes else handler
+            router.add_api_route(path, answer, methods=[method], **told)
         return router
+
+    def _one_by_one(
+        self, handler: Callable[..., JSONResponse]
+    ) -> Callable[..., Awaitable[JSONResponse]]:
+        """``handler`` beside the threads of all others.
+
+        Argon2 takes 64 MiB and every core for a tenth of a second. As many at once as there are
+        threads would be gigabytes, and nobody would be answered before the last of them.
+        """
+
+        @wraps(handler)
+        async def answer(*args: Any, **values: Any) -> JSONResponse:  # noqa: ANN401 - the handler's
+            work = partial(handler, *args, **values)
+            return await to_thread.run_sync(work, limiter=self._hashing)
+
+        return answer
 
     def health(self) -> JSONResponse:
         """The server runs and its database answers."""

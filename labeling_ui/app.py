@@ -68,18 +68,19 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     app.add_exception_handler(RLHFError, error_answer)
     app.add_exception_handler(RequestValidationError, invalid_answer)
     app.include_router(PeopleApi(store, accounts, passes, callers).router())
+    names = [run.name for run in serving.policies]
     campaigns, live = Campaigns(store), Live(serving.policies, serving.loader)
     app.include_router(Api(store, callers, campaigns).router())
-    app.include_router(ArenaApi(callers, Arena(store, live, campaigns)).router())
+    app.include_router(ArenaApi(callers, Arena(store, live, campaigns), names).router())
     app.include_router(DraftsApi(store, callers, Drafts(store, live, campaigns)).router())
     _reference(app, callers)
     _plain_pages(app, accounts)
-    _making(app, accounts, [run.name for run in serving.policies])
-    app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate"})
+    _making(app, accounts, names)
+    app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate", "/compare"})
     app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
     pages = {
         "/rate": rate.page(serving.keymap),
-        "/compare": compare.page(live, accounts, serving.keymap),
+        "/compare": compare.page(len(names), serving.keymap),
         "/admin": admin.page(store, accounts),
     }
     for path, page in pages.items():

@@ -84,10 +84,23 @@ class Arena:
 
     @contextmanager
     def asking(self, rater: int) -> Generator[None]:
-        """A place for ``rater`` among those who are being answered.
+        """A :meth:`place` for a battle.
 
         Raises:
             Conflict: if the rater has a battle to judge, or is being answered already.
+            TooMany: if there is no place.
+        """
+        with self.place(rater):
+            if self.unjudged(rater) is not None:
+                raise Conflict(Sentence("refused_battle"))
+            yield
+
+    @contextmanager
+    def place(self, rater: int) -> Generator[None]:
+        """A place for ``rater`` among those who are being answered.
+
+        Raises:
+            Conflict: if the rater is being answered already.
             TooMany: if there is no place.
         """
         with self._lock:
@@ -97,8 +110,6 @@ class Arena:
                 raise TooMany("too many battles are being answered", 10)
             self._asking.add(rater)
         try:
-            if self.unjudged(rater) is not None:
-                raise Conflict(Sentence("refused_battle"))
             yield
         finally:
             with self._lock:
@@ -143,6 +154,16 @@ class Arena:
     def answers(self, pair: Pair) -> Iterator[tuple[str, str]]:
         """Both answers as they grow, from the left."""
         return self._live.answers(*pair.places, pair.messages)
+
+    def chosen(self, prompt: str, left: int, right: int) -> Iterator[tuple[str, str]]:
+        """What two policies, by number, answer as it grows; nothing of it is kept.
+
+        Raises:
+            Conflict: if there is no policy of that number.
+        """
+        if max(left, right) >= len(self._live.runs):
+            raise Conflict(Sentence("refused_policy"))
+        return self._live.answers(left, right, (Message("user", prompt),))
 
     def keep(self, pair: Pair, texts: tuple[str, str]) -> Item | None:
         """Store a battle whose answers are whole; None if the rater has judged the same before."""

@@ -1,5 +1,6 @@
 """Who calls, whether they may, and what they are told if they may not."""
 
+import logging
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Literal
@@ -12,21 +13,23 @@ from labeling_ui.accounts import Account, Accounts, UserRole
 from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
 from labeling_ui.passes import Passes
 from labeling_ui.store import Conflict, NotFound, StoreError
-from labeling_ui.words import words_of
+from labeling_ui.words import Sentence, words_of
 from rlhf.errors import RLHFError
+
+log = logging.getLogger(__name__)
 
 COOKIE = "rlhf_label_session"
 
 MAX_DETAIL = 280
 
-_STATUS = {NotFound: 404, Conflict: 409, StoreError: 503}
+_STATUS = {NotFound: 404, Conflict: 409}
 _ARTICLE: Mapping[UserRole, str] = {"adjudicator": "an adjudicator", "admin": "an admin"}
 
 
-class Refused(RLHFError):  # noqa: N818 - 401 or 403
+class Refused(RLHFError):  # noqa: N818 - 401, 403 or 503
     """The caller is not signed in, or may not do this."""
 
-    def __init__(self, status: Literal[401, 403], message: str) -> None:
+    def __init__(self, status: Literal[401, 403, 503], message: str) -> None:
         super().__init__(message)
         self.status = status
 
@@ -85,6 +88,9 @@ def error_answer(request: Request, error: Exception) -> JSONResponse:
     """
     if isinstance(error, TooMany):
         return told(429, str(error), {"Retry-After": str(error.seconds)})
+    if isinstance(error, StoreError):  # it names the file or the server, for who reads the log
+        log.error("%s", error)
+        error = Refused(503, Sentence("refused_store"))
     status = error.status if isinstance(error, Refused) else 422
     for kind, code in _STATUS.items():
         status = code if isinstance(error, kind) else status

@@ -1,9 +1,10 @@
 """What every request passes before it is answered: size, rate, origin, and the doors of pages."""
 
+import asyncio
 from collections.abc import Mapping, Set
 from urllib.parse import urlsplit
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -18,6 +19,10 @@ from labeling_ui.words import words_of
 MAX_BODY = 1 << 20
 """Bytes that anybody may send at once; what needs more is an admin's business."""
 MAX_ADMIN_BODY = 64 << 20
+
+BODY_SECONDS = 30
+_SLOWEST = 50_000
+"""Bytes a second; a body has the seconds above beside."""
 
 # Gradio does not start without 'unsafe-eval'. Nothing may be loaded from, or sent to, elsewhere.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -80,8 +85,9 @@ class Guard:
                 MutableHeaders(scope=message).update(headers)
             await send(message)
 
-        answer = self._refusal(Request(scope)) or self._app
-        await answer(scope, receive, send_guarded)
+        request = Request(scope)
+        answer = self._refusal(request) or self._app
+        await answer(scope, _in_time(request, receive), send_guarded)
 
     def _refusal(self, request: Request) -> JSONResponse | None:
         if request.url.path == "/healthz":
@@ -111,6 +117,28 @@ class Guard:
         if length <= limit:
             return None
         return told(413, f"a body may have {limit >> 20} MiB; send less at once")
+
+
+def _in_time(request: Request, receive: Receive) -> Receive:
+    """``receive``, which stops waiting for a body that comes slower than any line is."""
+    allowed = BODY_SECONDS + int(request.headers.get("content-length", 0)) / _SLOWEST
+    deadline: float | None = None
+    whole = False
+
+    async def receive_in_time() -> Message:
+        nonlocal deadline, whole
+        if whole:  # what comes now is that the caller hangs up
+            return await receive()
+        deadline = deadline or asyncio.get_running_loop().time() + allowed
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, "the body did not come in time") from error
+        whole = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
 
 
 class Doors:

@@ -96,6 +96,8 @@ DOCS: dict[tuple[str, str], Doc] = {
     ("GET", "/api/arena"): Doc("votes", "guest", a.BattleOpen),
     ("POST", "/api/arena"): Doc("votes", "guest", None),
     ("POST", "/api/arena/votes"): Doc("votes", "guest", a.Judged, errors=(404, 409)),
+    ("GET", "/api/policies"): Doc("votes", "guest", a.PoliciesShown),
+    ("POST", "/api/policies"): Doc("votes", "guest", None),
     ("POST", _IN_CAMPAIGN + "/assignments"): Doc(
         "campaigns", "admin", a.AddedShown, 201, (404, 409)
     ),
@@ -107,6 +109,7 @@ DOCS: dict[tuple[str, str], Doc] = {
 _LINES = {
     ("GET", _IN_CAMPAIGN + "/export"): "One row to train on per line.",
     ("POST", "/api/arena"): "An object per line: responses as they grow, and what comes of them.",
+    ("POST", "/api/policies"): "An object per line: responses as they grow.",
 }
 
 

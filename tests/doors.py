@@ -95,6 +95,8 @@ OURS = {
     ("GET", "/api/arena"): signed_in(200),
     ("POST", "/api/arena"): signed_in(422, {"prompt": " "}),
     ("POST", "/api/arena/votes"): signed_in(404, VOTE),
+    ("GET", "/api/policies"): signed_in(200),
+    ("POST", "/api/policies"): signed_in(422, {"prompt": " ", "left": 0, "right": 0}),
     ("POST", CAMPAIGN + "/assignments"): admins(404, {"assignments": []}),
     ("GET", CAMPAIGN + "/status"): Door(401, 403, 403, 404, 404),
     ("GET", CAMPAIGN + "/export"): admins(404),
@@ -149,7 +151,7 @@ def door(method: str, path: str) -> Door | None:
     page = path.split("/")[1]
     if page not in PAGES:
         return OURS.get((method, path))
-    rows = GRADIO if page == "rate" else GRADIO | EVENTS  # the rating page has none
+    rows = GRADIO | EVENTS if page == "admin" else GRADIO  # the others have none
     row = rows.get((method, path.removeprefix("/" + page)), SHUT)
     if row.nobody == row.guest == row.rater:
         return row

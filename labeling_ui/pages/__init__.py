@@ -1,5 +1,6 @@
 """What the pages share: the look, the words, and the bar at the top."""
 
+from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -38,6 +39,11 @@ THEME = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monos
 
 say = languages()["en"]
 """What a page says until the browser has put in the words of its own language."""
+
+
+def label(key: str) -> str:
+    """The attributes that name a part for screen readers."""
+    return f'data-t-aria-label="{key}" aria-label="{escape(say(key))}"'
 
 
 def script(name: str) -> str:

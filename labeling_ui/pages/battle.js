@@ -65,19 +65,6 @@ function judge(battle) {
   enter("judge", say("which_better"));
 }
 
-// The lines of a reply as they come, each a JSON value.
-async function* linesOf(reply) {
-  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) yield JSON.parse(line);
-  }
-}
-
 async function fight(prompt) {
   notice("");
   write(["", ""]);
@@ -138,11 +125,7 @@ find(".rl-ask").addEventListener("submit", (event) => {
   else box.focus();
 });
 
-box.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  find(".rl-ask").requestSubmit();
-});
+sendsOnEnter(box);
 
 page.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");

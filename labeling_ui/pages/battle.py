@@ -7,7 +7,7 @@ import json
 from html import escape
 
 from labeling_ui.live import MAX_PROMPT
-from labeling_ui.pages import say
+from labeling_ui.pages import label, say
 from labeling_ui.pages.rate import Layout
 
 VOTES = ("left", "right", "tie", "both_bad", "skip")
@@ -23,13 +23,13 @@ class Battle(Layout):
         return f"""
 <div class="rl-rate rl-battle" data-state="loading" data-mode="battle"
   data-keys="{escape(json.dumps(keys))}">
-  <nav class="rl-modes" {_label("ways_to_compare")}>
+  <nav class="rl-modes" {label("ways_to_compare")}>
     <a href="#battle" aria-current="true">{say.html("battle")}</a>
     <a href="#chosen">{say.html("chosen_policies")}</a></nav>
   <div class="rl-arena">
     <p class="rl-hint" data-t="battle_hint">{say("battle_hint")}</p>
     <p class="rl-notice" role="alert" dir="auto" hidden></p>
-    <div class="rl-talk" role="region" {_label("conversation")} hidden></div>
+    <div class="rl-talk" role="region" {label("conversation")} hidden></div>
     <form class="rl-ask" hidden>
       <label for="rl-ask">{say.html("ask_label")}</label>
       <textarea id="rl-ask" class="rl-reason" rows="3" maxlength="{MAX_PROMPT}" dir="auto"
@@ -39,9 +39,9 @@ class Battle(Layout):
         <button type="button" class="rl-side" data-do="next" hidden>{say.html("new_talk")}</button>
       </div>
     </form>
-    <section class="rl-work" tabindex="-1" {_label("battle")} hidden>
+    <section class="rl-work" tabindex="-1" {label("battle")} hidden>
       <div class="rl-pair">{_paper("left", 1)}{_paper("right", 2)}</div>
-      <div class="rl-answers" role="group" {_label("your_answer")}>
+      <div class="rl-answers" role="group" {label("your_answer")}>
         <p class="rl-told" data-told></p>
         <div data-votes>
           <div class="rl-keys">{votes["left"]}{votes["tie"]}{votes["right"]}</div>
@@ -57,10 +57,6 @@ class Battle(Layout):
     <div class="rl-unseen" data-live role="status" aria-live="polite"></div>
   </div>
 </div>"""
-
-
-def _label(key: str) -> str:
-    return f'data-t-aria-label="{key}" aria-label="{escape(say(key))}"'
 
 
 def _paper(side: str, number: int) -> str:

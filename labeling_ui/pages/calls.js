@@ -44,6 +44,19 @@ async function request(path, body) {
 
 const call = async (path, body) => (await request(path, body)).json();
 
+// The lines of a reply as they come, each a JSON value.
+async function* linesOf(reply) {
+  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
 // Until the server answers: it may be restarting, or the network away, or we asked too often.
 async function insist(work) {
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
@@ -97,4 +110,13 @@ function actionOf(event, keymap) {
   const place = /^(?:Key|Digit|Numpad)([A-Z0-9])$/.exec(event.code);
   const does = (key) => Object.keys(keymap).find((action) => keymap[action].includes(key.toLowerCase()));
   return does(event.key) || (place && !/[a-z]/i.test(event.key) && does(place[1]));
+}
+
+// Enter sends the form that a box is in; with Shift it is a new line.
+function sendsOnEnter(box) {
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    box.form.requestSubmit();
+  });
 }

@@ -11,7 +11,7 @@ import gradio as gr
 
 from labeling_ui.campaigns import FLAGS
 from labeling_ui.keymap import OWN, Keymap, of_kind
-from labeling_ui.pages import header, say, script
+from labeling_ui.pages import header, label, say, script
 
 ANSWERS = ("left", "right", "tie", "both_bad", "skip")
 STRENGTHS = ("strength_1", "strength_2", "strength_3")
@@ -69,8 +69,8 @@ class Layout:
 <div class="rl-rate" id="rl-content" data-state="loading" data-keys="{escape(json.dumps(keys))}">
   <div class="rl-status">
     <h1 data-campaign dir="auto">{say.html("rating")}</h1>
-    <select class="rl-pick" {_label("campaign")} hidden></select>
-    <div class="rl-progress" role="progressbar" {_label("progress")} aria-valuemin="0">
+    <select class="rl-pick" {label("campaign")} hidden></select>
+    <div class="rl-progress" role="progressbar" {label("progress")} aria-valuemin="0">
       <i></i></div>
     <span class="rl-count" data-count></span>
     <span class="rl-saved" data-saved></span>
@@ -90,15 +90,15 @@ class Layout:
       {self._key("undo")}</button>
   </div>
   <div class="rl-work" hidden>
-    <section class="rl-talk" {_label("conversation")}></section>
-    <section class="rl-pair" {_label("responses")}></section>
+    <section class="rl-talk" {label("conversation")}></section>
+    <section class="rl-pair" {label("responses")}></section>
     <details class="rl-heard" hidden><summary data-t="raters_said">{say("raters_said")}</summary>
       <ul class="rl-past"></ul></details>
-    <section class="rl-answers" {_label("your_answer")}>
+    <section class="rl-answers" {label("your_answer")}>
       <div class="rl-extra">
-        <div class="rl-chips rl-strengths" role="group" {_label("how_much_optional")}>
+        <div class="rl-chips rl-strengths" role="group" {label("how_much_optional")}>
           <span class="rl-hint" data-t="how_much">{say("how_much")}</span>{chips}</div>
-        <textarea class="rl-reason" rows="1" maxlength="4000" dir="auto" {_label("reason_label")}
+        <textarea class="rl-reason" rows="1" maxlength="4000" dir="auto" {label("reason_label")}
           {self._shortcut("reason")} data-t-placeholder="reason_hint"
           placeholder="{say("reason_hint")}"></textarea>
       </div>
@@ -139,10 +139,6 @@ def _entry(action: str, keys: tuple[str, ...], text: str) -> str:
     shown = " ".join(f"<kbd>{escape(key)}</kbd>" for key in keys)
     only = " data-pair" if action in OWN["pairwise"] else ""
     return f"<dt{only}>{shown}</dt><dd{only}>{text}</dd>"
-
-
-def _label(key: str) -> str:
-    return f'data-t-aria-label="{key}" aria-label="{escape(say(key))}"'
 
 
 def page(keymap: Keymap) -> gr.Blocks:

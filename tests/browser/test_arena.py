@@ -129,10 +129,10 @@ def test_a_battle_outlives_the_tab_and_the_same_answers_are_none(url, enter):
     tab.locator("#rl-ask").fill("")
     ask(tab, "and now?")
     state(tab, "judge")
-    texts = tab.locator(".rl-pair").inner_text()
+    texts = tab.locator(".rl-battle .rl-pair").inner_text()
     other = enter(url, "ann", "compare")
     state(other, "judge")
-    assert other.locator(".rl-pair").inner_text() == texts
+    assert other.locator(".rl-battle .rl-pair").inner_text() == texts
     expect(other.locator(".rl-battle .rl-talk .rl-user .rl-text")).to_have_text("and now?")
     other.keyboard.press("b")
     state(other, "told")
@@ -191,7 +191,7 @@ def test_keys_of_a_battle_do_nothing_beside_chosen_policies(url, enter):
     ask(tab, "judy asks")
     state(tab, "judge")
     tab.get_by_role("link", name="Chosen policies").click()
-    expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
+    expect(tab.get_by_label("Left policy").locator("option:checked")).to_have_text("Policy 1")
     tab.keyboard.press("1")
     tab.get_by_role("link", name="Blind battle").click()
     expect(tab.locator("[data-do=left]")).to_be_enabled()

@@ -20,7 +20,7 @@ SAID = {
     *("name", "role", "language", "direction", "texts", "languages", "detail"),
     *("guidelines", "progress", "done", "total", "item", "assignment", "messages", "content"),
     *("responses", "html", "saved", "ok", "notice", "kind", "strength", "ties", "aspects"),
-    *("vote", "choice", "answered_at", "prompt"),
+    *("vote", "choice", "answered_at", "prompt", "policies"),  # numbers, to raters
 }
 
 
@@ -95,10 +95,10 @@ def test_no_page_answer_event_header_or_file_tells_a_rater_a_name_a_path_or_a_si
             }"""
         )
         tab.goto(f"{url}/compare/#chosen")
-        expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
+        expect(tab.get_by_label("Left policy").locator("option:checked")).to_have_text("Policy 1")
         tab.get_by_label("Prompt").fill("Where?")
         tab.get_by_role("button", name="Answer").click()
-        expect(tab.locator(".rl-two .rl-text").first).to_have_text("Answer to Where?")
+        expect(tab.locator(".rl-chosen .rl-text").first).to_have_text("Answer to Where?")
         tab.goto(f"{url}/admin/")
         received = ear.everything()
     told = "".join(received.values())

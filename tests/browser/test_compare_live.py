@@ -8,7 +8,7 @@ from tests.trained import random_run
 
 WATCH = """() => {
   window.seen = [[], []];
-  document.querySelectorAll(".rl-two").forEach((pair) => new MutationObserver(() => {
+  document.querySelectorAll(".rl-chosen").forEach((pair) => new MutationObserver(() => {
     pair.querySelectorAll(".rl-text").forEach((el, i) => {
       if (window.seen[i].at(-1) !== el.innerText) window.seen[i].push(el.innerText);
     });
@@ -29,7 +29,7 @@ def test_two_runs_on_one_base_stream_side_by_side(url, enter, width, scheme):
     viewport = {"width": width, "height": 800}
     tab = enter(url, "ann", "compare", viewport=viewport, color_scheme=scheme)
     tab.get_by_role("link", name="Chosen policies").click()
-    expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
+    expect(tab.get_by_label("Left policy").locator("option:checked")).to_have_text("Policy 1")
     tab.evaluate(WATCH)
     tab.get_by_label("Prompt").fill("Where is my parcel?")
     tab.get_by_role("button", name="Answer").click()

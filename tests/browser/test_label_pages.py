@@ -52,11 +52,11 @@ def ask(tab, prompt):
 def test_two_policies_answer_side_by_side_as_they_write(url, enter, policies):
     tab = enter(url, "ann", "compare")
     tab.get_by_role("link", name="Chosen policies").click()
-    expect(tab.get_by_label("Left policy")).to_have_value("Policy 1")
-    expect(tab.get_by_label("Right policy")).to_have_value("Policy 2")
+    expect(tab.get_by_label("Left policy").locator("option:checked")).to_have_text("Policy 1")
+    expect(tab.get_by_label("Right policy").locator("option:checked")).to_have_text("Policy 2")
     policies.go_on.clear()
     ask(tab, "Where is my parcel?")
-    left, right = tab.locator(".rl-two .rl-text").all()
+    left, right = tab.locator(".rl-chosen .rl-text").all()
     expect(left).to_have_text("Answer of number 0:")
     expect(right).to_have_text("Answer of number 1:")
     policies.go_on.set()
@@ -73,46 +73,41 @@ def test_an_admin_learns_which_policy_failed_and_a_rater_that_one_did(url, enter
     ):
         tab = enter(url, name, "compare")
         tab.get_by_role("link", name="Chosen policies").click()
-        expect(tab.get_by_label("Left policy")).to_have_value(label)
+        expect(tab.get_by_label("Left policy").locator("option:checked")).to_have_text(label)
         ask(tab, "please fail")
         expect(tab.get_by_text(said)).to_be_visible()
 
 
-def events(session, number, data):
-    """Everything that Gradio sends in answer to one call."""
-    body = {"fn_index": number, "data": data, "session_hash": "hash"}
-    assert session.post("/compare/gradio_api/queue/join", json=body).status_code == 200
-    text = ""
-    with session.stream(
-        "GET", "/compare/gradio_api/queue/data", params={"session_hash": "hash"}
-    ) as stream:
-        for line in stream.iter_lines():
-            text += line
-            if '"process_completed"' in line:
-                return text
-    raise AssertionError(text)
-
-
-def test_no_page_config_or_event_tells_a_rater_a_name(url, policies):
+def test_no_page_config_or_answer_tells_a_rater_a_name(url, policies):
     policies.go_on.set()
     with client(url, "ann") as ann:
-        received = [ann.get(path).text for path in ("/compare/", "/compare/config")]
-        offered = events(ann, 0, [])
-        answered = [events(ann, 1, [prompt, 0, 1]) for prompt in ("please fail", "where?")]
-    assert "Policy 2" in offered
+        paths = ("/compare/", "/compare/config", "/api/policies")
+        received = [ann.get(path).text for path in paths]
+        answered = [
+            ann.post("/api/policies", json={"prompt": prompt, "left": 0, "right": 1}).text
+            for prompt in ("please fail", "where?")
+        ]
+    assert "Policy 2" in received[-1]
     assert "cannot answer now" in answered[0]
     assert "all is well" not in answered[0]
     assert "well." in answered[1]
-    assert "secretive" not in "".join([*received, offered, *answered])
+    assert "secretive" not in "".join([*received, *answered])
 
 
 def test_a_prompt_sent_before_the_menus_are_there_goes_to_the_policies_they_would_show(
-    url, policies
+    url, enter, policies
 ):
     policies.go_on.set()
-    with client(url, "ann") as ann:
-        early = events(ann, 1, ["early?", None, None])
-    assert "well." in early
+    tab = enter(url, "bob", "compare")
+    held = []
+    tab.route("**/api/policies", lambda route: held.append(route) or None, times=1)
+    tab.goto(f"{url}/compare/?again#chosen")
+    tab.get_by_label("Prompt").fill("early?")
+    tab.get_by_label("Prompt").press("Enter")
+    tab.wait_for_timeout(200)
+    assert "early?" not in [prompt for _, prompt in policies.asked]
+    held[0].continue_()
+    expect(tab.locator(".rl-chosen .rl-text").last).to_contain_text("well.")
     assert policies.asked[-2:] == [(run.name, "early?") for run in RUNS]
 
 

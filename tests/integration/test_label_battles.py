@@ -39,6 +39,9 @@ class Scripted:
         prompt = messages[-1].content
         if prompt == "fail":
             raise RunError(f"{RUNS[0]}: is damaged")
+        if prompt == "explode":
+            yield "So"
+            raise MemoryError("the device is full")
         own = "" if prompt == "same" else f" {self.names.index(name)}"
         try:
             yield "So"
@@ -180,6 +183,69 @@ def test_a_failure_is_told_to_admins_and_that_there_was_one_to_others(url):
         assert ask(guest, "fail") == [{"detail": "the policies cannot answer now; tell an admin"}]
         assert ask(admin, "fail") == [{"detail": f"{RUNS[0]}: is damaged"}]
         assert "item" in ask(guest, "and now?")[-1]
+
+
+def test_what_breaks_in_the_middle_ends_the_reply_with_a_sentence_and_the_log_has_it(
+    url, database, caplog
+):
+    chosen = {"prompt": "explode", "left": 0, "right": 1}
+    with client(url, "admin") as admin:
+        *grown, last = ask(admin, "explode")
+        assert grown == [{"responses": ["<p>So</p>\n"] * 2}]
+        assert last == {"detail": "the policies cannot answer now; tell an admin"}
+        assert admin.get("/api/arena").json() == {"item": None}
+        assert "detail" in admin.post("/api/policies", json=chosen).text
+    assert "the device is full" in caplog.text
+    assert stored(database, "explode") == 0
+
+
+def test_chosen_policies_answer_openly_and_nothing_is_stored(url, database):
+    with person(url) as guest, client(url, "admin") as admin:
+        assert guest.get("/api/policies").json() == {"policies": ["Policy 1", "Policy 2"]}
+        assert admin.get("/api/policies").json() == {"policies": [run.name for run in RUNS]}
+        reply = guest.post("/api/policies", json={"prompt": "Open?", "left": 1, "right": 0})
+        lines = [json.loads(line) for line in reply.text.splitlines()]
+        assert lines[-1] == {"responses": ["<p>So 1: Open?</p>\n", "<p>So 0: Open?</p>\n"]}
+        assert "secretive" not in reply.text
+        reply = guest.post("/api/policies", json={"prompt": "Open?", "left": 2, "right": 0})
+        assert reply.json() == {"detail": "there is no such policy; reload the page"}
+        unjudged = ask(guest, "Where?")[-1]["item"]  # does not keep anybody from asking openly
+        assert (
+            "detail"
+            not in guest.post("/api/policies", json={"prompt": "Open?", "left": 0, "right": 0}).text
+        )
+        assert vote(guest, unjudged).status_code == 200
+    assert stored(database, "Open?") == 0
+
+
+def test_nobody_asks_chosen_policies_more_often_than_in_battles_or_twice_at_once(url, policies):
+    body = {"prompt": "wait", "left": 0, "right": 1}
+    policies.go_on.clear()
+    with person(url) as guest:
+        with guest.stream("POST", "/api/policies", json=body) as first:
+            next(first.iter_lines())
+            second = guest.post("/api/policies", json=body | {"prompt": "Now?"})
+            assert "still being answered" in second.json()["detail"]
+            policies.go_on.set()
+        codes = [
+            guest.post("/api/policies", json=body | {"prompt": "Now?"}).status_code
+            for _ in range(PROMPTS.burst + 2)
+        ]
+    policies.go_on.clear()
+    assert codes[-1] == 429
+    assert 200 in codes
+
+
+def test_nothing_that_is_sent_makes_the_server_open_a_file_or_an_address(url):
+    """Gradio takes what looks like a file of its own for one, wherever it stands."""
+    for path in ("/dev/zero", "/etc/passwd", "http://127.0.0.1:9/x"):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        event = {"data": [file, None, None], "fn_index": 1, "session_hash": "a"}
+        with person(url) as guest:
+            joined = guest.post("/compare/gradio_api/queue/join", json=event)
+            assert joined.status_code == 404
+            asked = {"prompt": file, "left": 0, "right": 1}
+            assert guest.post("/api/policies", json=asked).status_code == 422
 
 
 def test_who_goes_away_in_the_middle_leaves_nothing_behind(url, policies, database):

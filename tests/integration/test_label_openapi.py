@@ -242,6 +242,8 @@ def contested(people: dict[str, httpx.Client]) -> None:
 
 def battle(ann: httpx.Client) -> None:
     """A prompt is answered by two, judged, and who answered is told."""
+    ann.post("/api/policies", json={"prompt": "Who is there?", "left": 0, "right": 1})
+    ann.get("/api/policies")
     ann.post("/api/arena", json={"prompt": "Who is there?"})
     item = ann.get("/api/arena").json()["item"]
     body = {"assignment": item["assignment"], "choice": "left", "key": "key-of-a-battle"}
