@@ -18,23 +18,9 @@ _LOOK = {
     "body_text_color": "var(--rl-ink)",
     "block_background_fill": "var(--rl-card)",
     "block_border_color": "var(--rl-line)",
-    "block_label_text_color": "var(--rl-soft)",
-    "block_title_text_color": "var(--rl-soft)",
-    "input_background_fill": "var(--rl-paper)",
-    "input_border_color": "var(--rl-field)",
-    "input_placeholder_color": "var(--rl-soft)",
-    "button_primary_background_fill": "var(--rl-accent)",
-    "button_primary_background_fill_hover": "var(--rl-accent)",
-    "button_primary_text_color": "var(--rl-accent-ink)",
 }
 THEME = Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
-    **_LOOK,
-    **{f"{name}_dark": colour for name, colour in _LOOK.items()},
-    block_radius="14px",
-    input_radius="10px",
-    input_border_width="1px",
-    button_large_radius="10px",
-    button_medium_radius="10px",
+    **_LOOK, **{f"{name}_dark": colour for name, colour in _LOOK.items()}
 )
 
 say = languages()["en"]

@@ -50,7 +50,7 @@ def figures_html(figures: Figures, sort: str, sort_links: str, say: Words) -> st
     scores = _scores(figures, say) if figures.measures else ""
     if figures.kind == "rating":
         marks = _marks(figures.marks, say)
-        return f'{told}<div class="rl-figures">{timeline}{marks}</div>{scores}{when}'
+        return f'{told}<div class="rl-figures">{timeline}</div>{scores}{marks}{when}'
     board = "" if figures.kind == "thumbs" else _board(figures.board, say)
     return (
         f'{told}<div class="rl-figures">{timeline}{_agreement(figures.agreement, say)}</div>'
