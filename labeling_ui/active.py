@@ -29,7 +29,7 @@ def rank_by_disagreement(store: Store, name: str) -> int:
     """
     with store.write() as session:
         campaign = _ranked(session, name)
-        shares = answers_apart(session, campaign.id)
+        shares = answers_apart(session, campaign)
         return _put(session, campaign, {task: -share for task, share in shares.items() if share})
 
 

@@ -5,19 +5,23 @@ count towards how well raters agree.
 """
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Select, bindparam, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from labeling_ui.assign import Assigned, Desk, stamp
-from labeling_ui.ballot import Item, Progress, Said, Turn, shown
+from labeling_ui.ballot import Item, Progress, Said, Turn, marks, shown
 from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
-from labeling_ui.tasks import Kind, Settings
+from labeling_ui.tasks import SCALE, Kind, Settings
 
-KINDS: tuple[Kind, ...] = ("pairwise", "ranking", "thumbs")
-"""What can be decided; two ratings or rewrites are seldom the same, and none is wrong."""
+KINDS: tuple[Kind, ...] = ("pairwise", "ranking", "thumbs", "rating")
+"""What can be decided; two rewrites are seldom the same, and none is wrong."""
+
+_APART = 2
+"""Points of the scale between ratings of an aspect; less is how people are."""
 
 _QUEUE = 50
 """Tasks of the queue that are tried: others may have taken some since it was read."""
@@ -65,22 +69,34 @@ _split = (
 )
 _FLAGGED = exists().where(FlagRow.task_id == TaskRow.id)
 
+_OPEN_TO = (
+    TaskRow.campaign_id == _campaign,
+    TaskRow.use == "work",
+    TaskRow.complete,
+    ~_DECIDED,
+    ~_HELD,
+    ~_SEEN,
+)
+"""Tasks with all of their answers that one rater may decide."""
 CONTESTED: Select[int] = (
     select(TaskRow.id)
     .join(_split, _split.c.task_id == TaskRow.id)
-    .where(
-        TaskRow.campaign_id == _campaign,
-        TaskRow.use == "work",
-        TaskRow.complete,
-        or_(_split.c.share > 0, _FLAGGED),
-        ~_DECIDED,
-        ~_HELD,
-        ~_SEEN,
-    )
+    .where(*_OPEN_TO, or_(_split.c.share > 0, _FLAGGED))
     .order_by(_split.c.share.desc(), _FLAGGED.desc(), TaskRow.id)
 )
-"""Tasks with all of their answers that one rater may decide, by the share of the answers that are
-not the most frequent one."""
+"""By the share of the answers that are not the most frequent one."""
+_RATINGS = (
+    select(VoteRow.task_id, VoteRow.content)
+    .join(AssignmentRow, AssignmentRow.id == VoteRow.assignment_id)
+    .where(
+        VoteRow.campaign_id == _campaign,
+        VoteRow.live,
+        VoteRow.outcome == "rated",
+        AssignmentRow.source != "adjudicate",
+    )
+    .order_by(VoteRow.task_id)
+)
+_RATED = select(TaskRow.id, _FLAGGED).where(*_OPEN_TO)
 
 _UNDECIDED = select(TaskRow.id, TaskRow.record).where(TaskRow.id == bindparam("task"), ~_DECIDED)
 _FREE = _UNDECIDED.where(~_HELD, ~_SEEN)
@@ -128,16 +144,44 @@ def contested(session: Session, campaign: CampaignRow, rater: int, now: datetime
 
     It reads every vote of the campaign, so it does not belong into a transaction that writes.
     """
-    if Settings.from_text(campaign.settings).kind not in KINDS:
+    kind = Settings.from_text(campaign.settings).kind
+    if kind not in KINDS:
         return []
     values = {"campaign": campaign.id, "rater": rater, "now": stamp(now)}
+    if kind == "rating":
+        gaps = _gaps(session.execute(_RATINGS, {"campaign": campaign.id}).all())
+        tasks = session.execute(_RATED, values).all()
+        found = [(-gaps.get(task, 0), not flagged, task) for task, flagged in tasks]
+        return [task for gap, calm, task in sorted(found) if -gap >= _APART or not calm]
     return list(session.scalars(CONTESTED, values))
 
 
-def answers_apart(session: Session, campaign: int) -> dict[int, float]:
-    """By task, the share of the answers so far that are not the most frequent one."""
-    rows = session.execute(select(_split.c.task_id, _split.c.share), {"campaign": campaign})
-    return dict(rows.all())
+def _gaps(rows: Iterable[tuple[int, str]]) -> dict[int, int]:
+    """By task, the widest gap between two ratings of one aspect."""
+    given: defaultdict[int, list[Mapping[str, int]]] = defaultdict(list)
+    for task, content in rows:
+        given[task].append(json.loads(content)["aspects"])
+    return {
+        task: max(
+            max(one[name] for one in ratings) - min(one[name] for one in ratings)
+            for name in ratings[0]
+        )
+        for task, ratings in given.items()
+    }
+
+
+def answers_apart(session: Session, campaign: CampaignRow) -> dict[int, float]:
+    """By task, the share of the answers so far that are not the most frequent one.
+
+    Of ratings, the widest gap in an aspect as a share of the scale.
+    """
+    values = {"campaign": campaign.id}
+    if Settings.from_text(campaign.settings).kind == "rating":
+        return {
+            task: gap / (SCALE[-1] - SCALE[0])
+            for task, gap in _gaps(session.execute(_RATINGS, values).all()).items()
+        }
+    return dict(session.execute(select(_split.c.task_id, _split.c.share), values).all())
 
 
 class Bench(Desk):
@@ -172,8 +216,11 @@ class Bench(Desk):
         own = self.own(item.assignment)
         given = self.connection.execute(_GIVEN, {"task": own.task})
         said = tuple(
-            Said(*shown(outcome, json.loads(content), own.order), strength, reason)
-            for outcome, content, strength, reason in given
+            Said(*shown(outcome, content, own.order), strength, reason, marks(content))
+            for outcome, content, strength, reason in (
+                (outcome, json.loads(text), strength, reason)
+                for outcome, text, strength, reason in given
+            )
         )
         return Turn(item, turn.progress, notice, said)
 

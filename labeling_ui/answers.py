@@ -128,6 +128,7 @@ class SaidShown(_Answer):
     ranking: list[list[int]]
     strength: int | None
     reason: str
+    aspects: dict[str, int]
 
 
 class TurnShown(_Answer):

@@ -80,6 +80,8 @@ class Said:
     """Places on the screen from 0, the best first; empty unless the task is a ranking."""
     strength: int | None
     reason: str
+    aspects: Mapping[str, int] = field(default_factory=dict)
+    """What each aspect was rated."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -215,3 +217,9 @@ def shown(
         outcome = ("left", "right")[order.index("01"["ab".index(outcome)])]
     ranking = content.get("ranking", ())
     return outcome, tuple(tuple(order.index(str(place)) for place in group) for group in ranking)
+
+
+def marks(content: Mapping[str, Any]) -> dict[str, int]:
+    """What each aspect was rated; nothing where two were compared."""
+    aspects: Mapping[str, Any] = content.get("aspects", {})
+    return {name: mark for name, mark in aspects.items() if isinstance(mark, int)}

@@ -161,10 +161,10 @@ function paintSaid(said) {
   place.hidden = !said.length;
   place.open = false;
   place.querySelector("ul").replaceChildren(...said.map((one) => {
-    const ranking = one.ranking.map((group) => group.map((i) => i + 1).join(" = ")).join("  >  ");
+    const own = one.ranking.map((group) => group.map((i) => i + 1).join(" = ")).join("  >  ")
+      || Object.entries(one.aspects).map(([name, mark]) => `${name} ${mark}`).join(", ") || say("said_" + one.choice);
     const strength = one.strength ? ` · ${say("strength_" + one.strength)}` : "";
-    return make("li", {}, make("b", { textContent: (ranking || say("said_" + one.choice)) + strength }),
-      make("span", { dir: "auto", textContent: one.reason }));
+    return make("li", {}, make("b", { dir: "auto", textContent: own + strength }), make("span", { dir: "auto", textContent: one.reason }));
   }));
 }
 

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from labeling_ui.adjudication import answers_apart
 from labeling_ui.ballot import Answer, Flag, Said
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.keeping import examine
 from labeling_ui.store import Conflict, NotFound, Store
-from labeling_ui.tables import AssignmentRow, TaskRow, UserRow
+from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow
 from labeling_ui.tasks import Settings, Task
 from rlhf.records import Prompt, Response
 from tests.labeling import tasks
@@ -35,6 +36,7 @@ class Room:
         texts = [Response(f"answer {i}", f"p{i}") for i in range(3)]
         many = {
             "pairwise": tasks(num_tasks),
+            "rating": [Task(Prompt.from_text(f"{i}?"), (texts[0],)) for i in range(num_tasks)],
             "thumbs": [Task(Prompt.from_text(f"{i}?"), (texts[0],)) for i in range(num_tasks)],
             "ranking": [Task(Prompt.from_text(f"{i}?"), tuple(texts)) for i in range(num_tasks)],
         }
@@ -175,6 +177,35 @@ def test_thumbs_are_decided_too(store):
     room.vote(room.person("judy"), "bad", decides=True)
     [feedback] = export(store, "one").feedback
     assert not feedback.good
+
+
+def test_ratings_are_decided_where_they_lie_two_points_apart(store):
+    room = Room(store, num_tasks=5, overlap=2, kind="rating", aspects=("helpful", "honest"))
+    ann, bob, judy = room.person("ann"), room.person("bob"), room.person("judy")
+    rated = ["33 42", "15 35", "51 55", "22 22", "11 21"]  # by ann and by bob
+    for number, marks in enumerate(rated):
+        if number == 3:
+            item = room.item(bob, decides=False)
+            room.campaigns.flag("one", bob, Flag(item.assignment, "unsafe"))
+        for who, (helpful, honest) in zip((ann, bob), marks.split(), strict=True):
+            room.vote(
+                who, "rated", aspects={"helpful": int(helpful), "honest": int(honest)}, reason="so"
+            )
+    assert room.campaigns.contested("one", judy) == 3
+    with store.read() as session:
+        campaign = session.scalars(select(CampaignRow)).one()
+        assert list(answers_apart(session, campaign).values()) == [0.25, 0.5, 1.0, 0.0, 0.25]
+    turn = room.campaigns.next("one", judy, decides=True)
+    assert turn.item is not None
+    assert turn.item.messages[0].content == "2?"  # four points apart by honesty
+    assert turn.said[0] == Said("rated", (), None, "so", {"helpful": 5, "honest": 1})
+    room.vote(judy, "rated", decides=True, aspects={"helpful": 5, "honest": 4})
+    assert room.queue(judy) == ["1?", "3?"]  # two points apart, and as good but flagged
+    result = export(store, "one")
+    found = {one.prompt.messages[0].content: (one.rating, one.num_votes) for one in result.ratings}
+    assert found["2?"] == (4.5, 1)  # what was decided stands alone
+    assert found["1?"] == (3.5, 2)
+    assert examine(store).problems == ()
 
 
 def test_two_adjudicators_do_not_decide_the_same(store):
