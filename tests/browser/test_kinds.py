@@ -182,6 +182,32 @@ def test_what_raters_disagree_on_is_decided_by_keyboard(url, begin, enter):
     assert [one["margin"] for one in export(url, "contest")["preferences"]] == [0.5]
 
 
+def test_ratings_that_lie_apart_are_decided_knowing_what_was_rated(url, begin, enter):
+    rules = {"kind": "rating", "aspects": ["helpful", "honest"], "overlap": 2}
+    tab = begin("far", 1, count=1, **rules)
+    for key in ("5", "4", "Enter"):
+        tab.keyboard.press(key)
+    done(tab, 1)
+    with client(url, "bob") as bob:
+        place = "/api/campaigns/far"
+        item = bob.get(f"{place}/next").json()["item"]
+        vote = {"assignment": item["assignment"], "choice": "rated", "key": "far-apart"}
+        vote["aspects"] = {"helpful": 2, "honest": 4}
+        assert bob.post(f"{place}/votes", json=vote).is_success
+    desk = enter(url, "judy", viewport={"width": 1440, "height": 800})
+    desk.wait_for_selector(".rl-rate:is([data-state=ready], [data-state=done])")
+    desk.select_option(".rl-pick", "far · to decide")
+    desk.wait_for_selector("[data-state=ready]")
+    said = desk.locator(".rl-heard")
+    said.locator("summary").press("Enter")
+    expect(said.locator("li")).to_have_text(["helpful 5, honest 4", "helpful 2, honest 4"])
+    for key in ("3", "4", "Enter"):
+        desk.keyboard.press(key)
+    done(desk, 1)
+    [rating] = export(url, "far")["ratings"]
+    assert (rating["aspects"], rating["num_votes"]) == ({"helpful": 3, "honest": 4}, 1)
+
+
 @pytest.mark.parametrize("kind", ["ranking", "rating", "thumbs", "rewrite"])
 @pytest.mark.parametrize("width", [1440, 320])
 def test_no_kind_is_wider_than_the_screen_or_has_what_axe_finds_serious(begin, kind, width):
