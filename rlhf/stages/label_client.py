@@ -15,6 +15,8 @@ from rlhf.stages.label_wire import Ask, Wire
 _UPLOAD = 500
 """Comparisons or assignments in one request."""
 
+_WHO = frozenset({"name", "role"})
+
 ExportFormat = Literal["trl-paired", "trl-unpaired", "trl-ranked"]
 
 
@@ -87,9 +89,9 @@ class LabelClient:
         try:
             if token is None:
                 body = {"name": name, "password": password}
-                who = self._wire.call(Ask("POST", "/api/login", body, again=True))
+                who = self._wire.call(Ask("POST", "/api/login", body, again=True, has=_WHO))
             else:
-                who = self._wire.call(Ask("GET", "/api/me", again=True))
+                who = self._wire.call(Ask("GET", "/api/me", again=True, has=_WHO))
         except RunError:
             self.close()
             raise
@@ -135,15 +137,19 @@ class LabelClient:
         name: str,
         comparisons: Sequence[Comparison],
         *,
-        overlap: int = 1,
+        overlap: int | None = None,
         guidelines: str = "",
         **settings: Any,  # noqa: ANN401 - the rules of a campaign, as `rlhf label import --set`
     ) -> int:
-        """Ask for ``overlap`` votes on each comparison; how many were not there already."""
-        rules = {"overlap": overlap, **settings}
-        body = {"name": name, "settings": rules, "guidelines": guidelines}
+        """Ask for ``overlap`` votes on each comparison; how many were not there already.
+
+        Rules that are not given are those that the campaign has, or the usual ones: one vote.
+        Without comparisons, the campaign is made empty, or its guidelines become others.
+        """
+        rules = settings if overlap is None else {"overlap": overlap, **settings}
+        body = {"name": name, "settings": rules or None, "guidelines": guidelines}
         added = 0
-        for start in range(0, len(comparisons), _UPLOAD):
+        for start in range(0, max(len(comparisons), 1), _UPLOAD):
             part = [to_json(c) for c in comparisons[start : start + _UPLOAD]]
             ask = Ask("POST", "/api/campaigns", {**body, "comparisons": part}, again=True)
             added += self._wire.call(ask)["added"]
@@ -219,7 +225,7 @@ class LabelClient:
 
 
 def _path(campaign: str) -> str:
-    return f"/api/campaigns/{quote(campaign, safe='')}"
+    return f"/api/campaigns/{quote(campaign, safe='', errors='backslashreplace')}"
 
 
 def _turn(answer: Mapping[str, Any]) -> Turn:
