@@ -24,14 +24,14 @@ from labeling_ui.render import render
 from labeling_ui.store import Conflict
 from labeling_ui.words import Words, words_of
 from rlhf.errors import DataError, RLHFError
-from rlhf.records import Text
+from rlhf.records import STORABLE
 
 
 class Ask(BaseModel):
     """What two policies are to answer."""
 
     model_config = ConfigDict(extra="forbid")
-    prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT), STORABLE]
     after: RowId | None = None
     """A battle that was judged: the prompt goes on from its better answer."""
 
