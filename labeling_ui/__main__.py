@@ -88,8 +88,7 @@ async def _answer(
 
     from labeling_ui.app import Serving, create_app  # Gradio takes seconds to import
 
-    proxy: str | None = options.behind_proxy
-    serving = Serving(policies=options.policies, keymap=keymap, only_https=proxy is not None)
+    serving = Serving(policies=options.policies, keymap=keymap, proxy=options.behind_proxy)
     # Built inside the loop, because outside one Gradio opens loops that it never closes.
     app = create_app(store, accounts, serving)
     host = f"[{options.host}]" if ":" in options.host else options.host
@@ -100,8 +99,7 @@ async def _answer(
         app,
         log_level="warning",
         access_log=False,
-        proxy_headers=proxy is not None,
-        forwarded_allow_ips=proxy or "",
+        proxy_headers=False,  # the app reads them itself
         server_header=False,
         timeout_graceful_shutdown=LAST_SECONDS,
     )

@@ -24,7 +24,7 @@ from labeling_ui.results import status_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
 from labeling_ui.words import words_of
-from rlhf.records import Text
+from rlhf.records import STORABLE, Text
 
 DeskName = Literal["rate", "adjudicate"]
 """Where the caller sits: among the raters, or where what they disagree on is decided."""
@@ -38,7 +38,7 @@ class NewCampaign(_Body):
     """A campaign to make or to add to."""
 
     name: Text
-    guidelines: Annotated[Text, Field(max_length=20_000)] = ""
+    guidelines: Annotated[str, Field(max_length=20_000), STORABLE] = ""
     settings: Settings | None = None
     """None for those that the campaign has, or the usual ones."""
     comparisons: list[dict[str, Any]] = []

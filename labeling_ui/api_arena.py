@@ -26,7 +26,7 @@ from labeling_ui.render import render
 from labeling_ui.store import Conflict
 from labeling_ui.words import Words, words_of
 from rlhf.errors import DataError, RLHFError
-from rlhf.records import Text
+from rlhf.records import STORABLE
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Ask(BaseModel):
     """What two policies are to answer."""
 
     model_config = ConfigDict(extra="forbid")
-    prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT), STORABLE]
     after: RowId | None = None
     """A battle that was judged: the prompt goes on from its better answer."""
 
@@ -46,7 +46,7 @@ class AskChosen(BaseModel):
     """What two policies, by their numbers in the list, are to answer openly."""
 
     model_config = ConfigDict(extra="forbid")
-    prompt: Annotated[Text, Field(max_length=MAX_PROMPT)]
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT), STORABLE]
     left: Annotated[int, Field(ge=0)]
     right: Annotated[int, Field(ge=0)]
 

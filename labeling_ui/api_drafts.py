@@ -15,7 +15,7 @@ from labeling_ui.live import MAX_PROMPT
 from labeling_ui.openapi import document
 from labeling_ui.store import Store
 from labeling_ui.tasks import Settings
-from rlhf.records import Prompt, Text
+from rlhf.records import STORABLE, Prompt, Text
 
 MAX_PROMPTS = 10_000
 
@@ -25,10 +25,10 @@ class NewDraft(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     name: Text
-    guidelines: Annotated[Text, Field(max_length=20_000)] = ""
+    guidelines: Annotated[str, Field(max_length=20_000), STORABLE] = ""
     settings: Settings = Settings()
     prompts: Annotated[
-        list[Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT)]],
+        list[Annotated[str, Field(min_length=1, max_length=MAX_PROMPT), STORABLE]],
         Field(max_length=MAX_PROMPTS),
     ]
     policies: list[int]

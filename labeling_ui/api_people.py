@@ -19,14 +19,14 @@ from labeling_ui.openapi import document
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.words import Sentence, languages, words_of
-from rlhf.records import Text
+from rlhf.records import STORABLE
 
 MAX_USERS = 5000
 """Users made at once."""
 
-_Name = Annotated[Text, Field(max_length=200)]
-_Password = Annotated[Text, Field(max_length=1000)]
-_Role = Annotated[Text, Field(max_length=20)]
+_Name = Annotated[str, Field(max_length=200), STORABLE]
+_Password = Annotated[str, Field(max_length=1000), STORABLE]
+_Role = Annotated[str, Field(max_length=20), STORABLE]
 
 
 class _Body(BaseModel):
@@ -65,7 +65,7 @@ class NewInvitation(_Body):
 class Join(Login):
     """Somebody who was invited."""
 
-    code: Annotated[Text, Field(max_length=200)]
+    code: Annotated[str, Field(max_length=200), STORABLE]
 
 
 class NewPassword(_Body):

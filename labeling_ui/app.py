@@ -25,7 +25,7 @@ from labeling_ui.arena import Arena
 from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.drafts import Drafts
-from labeling_ui.gates import Doors, Guard
+from labeling_ui.gates import Doors, FromProxy, Guard
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.live import Live, PolicyLoader, load_policies
 from labeling_ui.openapi import describe, document
@@ -48,8 +48,8 @@ class Serving:
     """Run folders for the arena and the compare page."""
     loader: PolicyLoader = load_policies
     keymap: Keymap = field(default_factory=load_keymap)
-    only_https: bool = False
-    """A proxy does TLS before us; what did not come through it is refused."""
+    proxy: str | None = None
+    """Where a proxy does TLS before us; what did not come through it is refused."""
 
 
 def create_app(store: Store, accounts: Accounts, serving: Serving | None = None) -> FastAPI:
@@ -77,7 +77,9 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
     _plain_pages(app, accounts)
     _making(app, accounts, names)
     app.add_middleware(Doors, accounts=accounts, pages=_PAGES, still={"/rate", "/compare"})
-    app.add_middleware(Guard, callers=callers, only_https=serving.only_https)
+    app.add_middleware(Guard, callers=callers, only_https=serving.proxy is not None)
+    if serving.proxy is not None:
+        app.add_middleware(FromProxy, proxy=serving.proxy)  # what is added last comes first
     pages = {
         "/rate": rate.page(serving.keymap),
         "/compare": compare.page(len(names), serving.keymap),

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from labeling_ui.tasks import SCALE, Kind, Settings
 from rlhf.errors import DataError
-from rlhf.records import Message, Text
+from rlhf.records import STORABLE, Message
 
 Choice = Literal[
     "left", "right", "tie", "both_bad", "good", "bad", "ranked", "rated", "rewritten", "skip"
@@ -97,9 +97,9 @@ class Answer:
     """By name: the better side where two are compared, 1 to 5 where one is rated."""
     ranking: tuple[tuple[int, ...], ...] | None = None
     """Places on the screen from 0, the best first; those in one group tie."""
-    text: Annotated[Text, Field(max_length=MAX_REWRITE)] | None = None
+    text: Annotated[str, Field(max_length=MAX_REWRITE), STORABLE] | None = None
     """The response as the rater would have it."""
-    reason: Annotated[Text, Field(max_length=MAX_REASON)] = ""
+    reason: Annotated[str, Field(max_length=MAX_REASON), STORABLE] = ""
     elapsed_ms: Annotated[int, Field(ge=0, le=MAX_ELAPSED_MS)] | None = None
     """Milliseconds from seeing the item to the decision; from when it was handed out if None."""
 
@@ -157,8 +157,8 @@ class Flag:
     """Something that is wrong with an item."""
 
     assignment: RowId
-    kind: Annotated[Text, Field(max_length=80)]
-    note: Annotated[Text, Field(max_length=2000)] = ""
+    kind: Annotated[str, Field(max_length=80), STORABLE]
+    note: Annotated[str, Field(max_length=2000), STORABLE] = ""
 
 
 def draw_order(num_responses: int) -> str:

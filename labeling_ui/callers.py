@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -101,11 +101,14 @@ def error_answer(request: Request, error: Exception) -> JSONResponse:
 def invalid_answer(_: Request, error: Exception) -> JSONResponse:
     """A body of the wrong shape, in one sentence; what was sent is not echoed."""
     assert isinstance(error, RequestValidationError)
-    parts = (
-        ".".join(str(step) for step in problem["loc"] if step != "body") + ": " + problem["msg"]
-        for problem in error.errors()
-    )
-    return told(422, "; ".join(parts))
+    return told(422, "; ".join(map(_problem, error.errors())))
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "json_invalid":
+        return f"the body is no JSON from character {problem['loc'][1]} on"
+    steps = [str(step) for step in problem["loc"] if step != "body"] or ["body"]
+    return ".".join(steps) + ": " + problem["msg"].removeprefix("Value error, ")
 
 
 def told(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

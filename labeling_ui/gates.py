@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Set
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
@@ -9,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.callers import Callers, address_of, error_answer, signed_in, told
@@ -58,6 +60,31 @@ _NEEDED_BELOW = ("/assets/", "/static/")
 _EVENTS = {"/gradio_api/queue/join", "/gradio_api/queue/data"}
 
 
+class FromProxy:
+    """ASGI middleware: what our proxy says of the browser counts as if the browser spoke to us.
+
+    ``HTTPS`` is https. A list (``https, http``) stays refused: it comes from a proxy that appends,
+    and in front then stands whatever the browser sent; what the last proxy saw is not what the
+    browser spoke either. A proxy that sets the header leaves one value.
+
+    Args:
+        app: What answers.
+        proxy: The addresses that are believed, separated by commas.
+    """
+
+    def __init__(self, app: ASGIApp, proxy: str) -> None:
+        self._app = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app), proxy))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            scope["headers"] = [
+                (name, value.lower() if name == b"x-forwarded-proto" else value)
+                for name, value in scope["headers"]
+            ]
+        await self._app(scope, receive, send)
+
+
 class Guard:
     """ASGI middleware: what is too much, too often or from another site's page is refused.
 
@@ -94,7 +121,9 @@ class Guard:
             return None
         if self._only_https and request.url.scheme != "https":
             return told(
-                400, "this server answers only through its proxy, which must set X-Forwarded-Proto"
+                400,
+                "this server answers only through its proxy, which must set X-Forwarded-Proto to "
+                "https, and to nothing else beside it",
             )
         try:
             self._rate.spend(address_of(request))
@@ -186,4 +215,9 @@ class Doors:
 def _foreign(headers: Headers) -> bool:
     """Whether a browser says that another site made the request; programs say nothing."""
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != headers.get("host")
+    except ValueError:  # as of "http://[", which no browser sends for a page of ours
+        return True

@@ -33,6 +33,7 @@ _TAGS: dict[Tag, str] = {
 }
 
 _WHY = {
+    400: "The body is no JSON that can be read.",
     401: "Nobody is signed in, or the name, password or token is wrong.",
     403: "The caller may not do this, or another site's page asks.",
     404: "There is no such thing for the one who asks.",
@@ -150,8 +151,11 @@ def _errors(method: str, doc: Doc, handler: Callable[..., Any]) -> list[int]:
         codes |= {401, 403}
     if method != "GET":
         codes |= {403, 411, 413}
-    if inspect.signature(handler).parameters.keys() - {"request"}:
+    sent = inspect.signature(handler).parameters.keys() - {"request"}
+    if sent:
         codes.add(422)
+    if "body" in sent:
+        codes.add(400)
     return sorted(codes)
 
 

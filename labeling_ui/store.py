@@ -52,6 +52,8 @@ class Conflict(RLHFError):  # noqa: N818 - 409 Conflict
 _REASONS = {
     "locked": "is locked by another program; close that one, or wait, and try again",
     "lock timeout": "is locked by another program; close that one, or wait, and try again",
+    "read-only transaction": "takes no writes; name the primary server, not a standby, and "
+    "see that default_transaction_read_only is off",
     "readonly": "cannot be written; check the permissions of the file and its folder",
     "unable to open": "cannot be opened; check that its folder exists and can be written",
     "disk is full": "cannot grow because the disk is full; free some space and try again",

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from rlhf.errors import DataError
-from rlhf.records import Comparison, Prompt, Response, Text, content_hash, from_json, to_json
+from rlhf.records import STORABLE, Comparison, Prompt, Response, content_hash, from_json, to_json
 
 Kind = Literal["pairwise", "ranking", "rating", "thumbs", "rewrite"]
 Use = Literal["work", "gold", "attention", "qualify"]
@@ -56,7 +56,9 @@ class Settings:
     """Whether a choice between two says how much better, from 1 to 3."""
     ties: bool = True
     """Whether two responses may tie, or be both bad."""
-    aspects: Annotated[tuple[Annotated[Text, Field(max_length=40)], ...], Field(max_length=10)] = ()
+    aspects: Annotated[
+        tuple[Annotated[str, Field(max_length=40), STORABLE], ...], Field(max_length=10)
+    ] = ()
     """What is also judged, as helpful, honest, harmless: which is better, or from 1 to 5."""
     lease_minutes: Annotated[float, Field(gt=0, le=10_080)] = 30.0
     """How long a task is kept for the rater who has it on screen and gives no sign of life."""

@@ -32,7 +32,11 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+STORABLE = AfterValidator(_storable)
+"""What makes a string a :data:`Text`. A limit stands before it, as in ``Annotated[str,
+Field(max_length=9), STORABLE]``: of what comes out of a validator, pydantic counts "items"."""
+
+Text = Annotated[str, STORABLE]
 
 
 def content_hash(*parts: str) -> str:

@@ -67,7 +67,7 @@ def running(database: Path, **options) -> Generator[str]:
         async def serve() -> None:
             serving = Serving(**options)
             app = create_app(store, accounts, serving)
-            config = uvicorn.Config(app, log_level="warning", proxy_headers=serving.only_https)
+            config = uvicorn.Config(app, log_level="warning", proxy_headers=False)
             servers.append(uvicorn.Server(config))
             await servers[0].serve(sockets=[listener])
 

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
@@ -18,7 +18,8 @@ _PATIENCE = 10.0
 """Seconds that a server may ask for before a request is given up."""
 
 _BAD_GATEWAY = (502, 503, 504)
-"""A proxy found the server away, as it is while it starts again, or its database was."""
+"""What a proxy says while the server behind it starts again; 503 also a server whose database is
+away or locked."""
 
 Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -69,14 +70,13 @@ class Wire:
         """The JSON of the answer; a list of rows where the server sends one a line."""
         answer = self._answer(ask)
         try:
-            said = _json(answer)
+            said: Any = _json(answer)
         except (ValueError, RecursionError) as error:
             raise self._stranger(ask, answer) from error
         if answer.is_error and answer.status_code != ask.fine:
             if not isinstance(said, dict) or "detail" not in said:
                 raise self._stranger(ask, answer)
-            reason = cast("dict[str, Any]", said)["detail"]
-            raise RunError(f"{self._server}: {ask.method} {ask.path} was refused: {reason}")
+            raise RunError(f"{self._server}: {ask.method} {ask.path} was refused: {said['detail']}")
         if ask.has and not (isinstance(said, dict) and ask.has <= said.keys()):
             raise self._stranger(ask, answer)
         return said
@@ -106,9 +106,7 @@ class Wire:
 
     def _request(self, ask: Ask) -> httpx.Request:
         try:
-            return self._http.build_request(
-                ask.method, ask.path, json=ask.body, params=ask.params
-            )
+            return self._http.build_request(ask.method, ask.path, json=ask.body, params=ask.params)
         except (ValueError, TypeError, httpx.InvalidURL) as error:  # a NaN, half a character, a set
             raise self._unsent(ask, str(error)) from error
 
@@ -127,8 +125,8 @@ class Wire:
                 "runs, and look what came of the request"
             )
         return RunError(
-            f"{self._server} is no labelling server, to judge by its answer to {told}; check the "
-            "address"
+            f"{self._server} is no labelling server (it answers {told}, and not as one would); "
+            "check the address"
         )
 
     def _silence(self, ask: Ask, error: Exception, *, reached: bool) -> RunError:

@@ -155,6 +155,14 @@ def test_what_no_rater_could_be_shown_is_refused_in_a_sentence(admin, ann, wrong
         (b'{"name": "x"}', "password: Field required"),
         (b'{"name": "x", "password": "y", "z": 1}', "z: "),
         (b"nonsense", "JSON"),
+        (b'{"name": ', "the body is no JSON from character 9 on"),
+        (b"", "body: Field required"),
+        (b'"x"', "body: Input should be"),
+        (b'{"name": "x\\u0000", "password": "y"}', "name: text must not contain"),
+        (
+            b'{"name": "%b", "password": "y"}' % (b"x" * 201),
+            "name: String should have at most 200 char",
+        ),
     ],
 )
 def test_a_bad_body_is_refused_in_a_sentence_without_echo(url, content, said):
@@ -162,7 +170,17 @@ def test_a_bad_body_is_refused_in_a_sentence_without_echo(url, content, said):
         url + "/api/login", content=content, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    detail = answer.json()["detail"]
+    assert said in detail
+    assert detail[0] != ":"
+    assert "Value error" not in detail
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "null", ""])
+def test_an_origin_that_is_none_is_another_site(url, origin):
+    answer = httpx.post(url + "/api/logout", headers={"Origin": origin})
+    assert answer.status_code == 403
+    assert answer.json() == {"detail": "this request comes from another site"}
 
 
 def test_status_and_export_are_what_was_voted(url, admin, campaign):

@@ -91,6 +91,37 @@ def test_all_that_an_admin_does(url, boss, campaign):
     assert [row["ranks"] for row in boss.rows(lists, "trl-ranked")] == [[1, 2]] * 3
 
 
+def test_a_campaign_may_begin_empty_and_its_guidelines_change_alone(boss, campaign):
+    empty = campaign + " empty"
+    assert boss.add_campaign(empty, [], overlap=3) == 0
+    assert boss.status(empty).comparisons == 0
+    assert boss.add_campaign(campaign, [], guidelines="Be strict.") == 0
+    told = {one.name: one.guidelines for one in boss.campaigns()}
+    assert (told[campaign], told[empty]) == ("Be strict.", "")
+    # what is not said of the rules is as it was: two votes on each, not the usual one
+    assert boss.add_campaign(campaign, comparisons(5)) == 1
+    with pytest.raises(RunError, match="has other settings"):
+        boss.add_campaign(campaign, comparisons(5), overlap=1)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"reason": "\ud800"}, "surrogates not allowed"),
+        ({"elapsed_ms": float("nan")}, "not JSON compliant"),
+        ({"aspects": {1, 2}}, "not JSON serializable"),
+    ],
+)
+def test_what_is_no_json_is_refused_in_a_sentence(boss, said, why):
+    with pytest.raises(RunError, match=rf"/votes cannot be sent \(.*{why}\); mend"):
+        boss.vote("any", 1, "left", **said)
+
+
+def test_a_campaign_that_no_address_can_name_is_not_there(boss):
+    with pytest.raises(RunError, match="was refused: there is no campaign"):
+        boss.next("\ud800")
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(label_wire, "_FIRST_WAIT", 0.001)

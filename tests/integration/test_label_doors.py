@@ -135,7 +135,7 @@ def test_an_account_that_asks_too_often_is_told_to_wait_and_others_are_not(url):
 
 @pytest.fixture
 def proxied(tmp_path):
-    with running(tmp_path / "label.db", only_https=True) as address:
+    with running(tmp_path / "label.db", proxy="127.0.0.1") as address:
         yield address
 
 
@@ -153,6 +153,36 @@ def test_behind_a_proxy_only_what_came_over_tls_is_answered_and_cookies_are_secu
     assert answer.status_code == 200
     assert "Secure" in answer.headers["set-cookie"]
     assert "max-age" in answer.headers["strict-transport-security"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("HTTPS", 200),
+        ("Https", 200),
+        # a proxy that appends lets the browser write the first value
+        ("https,http", 400),
+        ("https, http", 400),
+        ("http, https", 400),
+        ("http", 400),
+        ("https://", 400),
+    ],
+)
+def test_a_proxy_says_https_in_any_case_and_nothing_else(proxied, said, status):
+    login = {"name": "ann", "password": PASSWORD}
+    headers = {**FROM_PROXY, "X-Forwarded-Proto": said}
+    answer = httpx.post(proxied + "/api/login", json=login, headers=headers)
+    assert answer.status_code == status
+    assert ("Secure" in answer.headers.get("set-cookie", "")) == (status == 200)
+    if status == 400:
+        assert "to https, and to nothing else beside it" in answer.json()["detail"]
+
+
+def test_nobody_but_the_proxy_is_believed(tmp_path):
+    login = {"name": "ann", "password": PASSWORD}
+    with running(tmp_path / "label.db", proxy="192.0.2.1") as address:
+        answer = httpx.post(address + "/api/login", json=login, headers=FROM_PROXY)
+    assert answer.status_code == 400
 
 
 def test_without_a_proxy_nobody_can_pretend_to_be_one(url):

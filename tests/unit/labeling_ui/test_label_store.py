@@ -3,7 +3,7 @@ import stat
 from contextlib import closing
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import IntegrityError
 
 from labeling_ui.ballot import Answer
@@ -94,6 +94,19 @@ def test_nobody_else_can_read_a_new_database(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(StoreError, match="check that its folder exists"):
         Store(tmp_path / "nowhere" / "label.db")
+
+
+@pytest.mark.postgresql
+def test_a_database_that_takes_no_writes_is_not_taken_for_a_file(postgresql):
+    address = postgresql.fresh()
+    name = make_url(address).database
+    postgresql.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with (
+        closing(Store(address)) as store,
+        pytest.raises(StoreError, match=r"takes no writes; name the primary .* is off$"),
+        store.write() as session,
+    ):
+        session.add(AuditRow(at="", action="half", detail="{}"))
 
 
 def test_an_error_that_is_not_the_files_fault_is_not_dressed_up(store):
