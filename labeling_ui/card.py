@@ -61,16 +61,18 @@ def _agreement_rows(result: Export) -> str:
     """Rows of the card's table: every figure of agreement, with 95 % intervals."""
     from rlhf.evaluate.agreement import agreement
 
-    found = agreement(result.independent)
+    found = agreement(result.independent, tasks=result.ranked)
+    several = "pairs of responses" if result.kind == "ranking" else "tasks"
     if found.percent is None:
         share = result.status.agreement
         if share is None:
             return "| agreement | no task has two votes yet |"
         return f"| agreement | {share:.1%} of pairs of votes on the same task agree |"
     share = found.percent
+    same = "two responses" if result.kind == "ranking" else "task"
     rows = [
         f"| agreement | {share.value:.1%} ({share.low:.1%} to {share.high:.1%}) of pairs of votes "
-        f"on the same task agree, {share.n} tasks |"
+        f"on the same {same} agree, {share.n} {several} |"
     ]
     for name, figure in (
         (f"Fleiss' kappa, {found.fleiss_votes} votes each", found.fleiss),
@@ -79,7 +81,7 @@ def _agreement_rows(result: Export) -> str:
     ):
         if figure is not None:
             value = f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-            rows.append(f"| {name} | {value}, {figure.n} tasks |")
+            rows.append(f"| {name} | {value}, {figure.n} {several} |")
     return "\n".join(rows)
 
 
@@ -91,7 +93,8 @@ def dataset_card(
 ) -> str:
     """The text of the card; ``digests`` are the SHA-256 of the files beside it."""
     status = result.status
-    judged = f"{status.complete} of them with {status.overlap} or more votes"
+    judged = f"{result.judged} of them with {status.overlap} or more answers"
+    drawn = ", each time in an order drawn at random" * (result.kind in ("pairwise", "ranking"))
     raters = "\n".join(f"| {r.name} | {r.votes} | {r.skips} |" for r in status.raters)
     # `datasets` cannot read an empty file, and the first of these is what it takes.
     lists = {name: rows for name, rows in lists_of(result, form).items() if rows}
@@ -106,7 +109,7 @@ def dataset_card(
     hashes = "\n".join(f"| {name} | `{digest}` |" for name, digest in digests.items())
     return f"""{_front(files, container)}# {status.name}
 
-{_ASKED[result.kind]}, blind, each time in an order drawn at random.
+{_ASKED[result.kind]}, blind{drawn}.
 
 | | |
 |---|---|

@@ -72,7 +72,7 @@ def figures_of(found: Judged) -> Figures:
     return Figures(
         kind=found.kind,
         timeline=timeline_of(found.times),
-        agreement=agreement(found.fair),
+        agreement=agreement(found.fair, tasks=found.ranked),
         raters=rater_qualities(found.votes, found.checks),
         board=leaderboard(found.comparisons, found.fair if found.comparisons else ()),
         answers=len(found.times),

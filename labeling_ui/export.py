@@ -1,7 +1,7 @@
 """What the votes of a campaign train: preferences, feedback, demonstrations, and the votes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from labeling_ui.intake import find_campaign, guidelines_of
@@ -56,6 +56,10 @@ class Export:
     votes: tuple[Vote, ...] = ()
     independent: tuple[Vote, ...] = ()
     """Those that tell how well raters agree: no adjudicator's, none that active selection chose."""
+    ranked: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The task of each comparison that was ranked with others."""
+    judged: int = 0
+    """Tasks with as many answers as were asked for. Skips are none, where they are dropped too."""
     preferences: tuple[Preference, ...] = ()
     ties: tuple[Tie, ...] = ()
     rankings: tuple[Ranking, ...] = ()
@@ -92,6 +96,8 @@ def export(store: Store, name: str) -> Export:
         tasks, answers = tasks_of(session, campaign), answers_of(session, campaign)
         empty = Export(status(session, campaign), kind, guidelines_of(session, campaign.id)[1])
     given = [(task, answers.get(number, [])) for number, task in tasks.items()]
+    judged = sum(_num_answers(group) >= empty.status.overlap for _, group in given)
+    empty = replace(empty, judged=judged)
     if kind in ("pairwise", "ranking"):
         return _compared(empty, given)
     said = tuple(_plain(task, one) for task, group in given for one in group)
@@ -103,16 +109,36 @@ def export(store: Store, name: str) -> Export:
     return replace(empty, answers=said, feedback=found)
 
 
+def _num_answers(answers: Sequence[Given]) -> int:
+    return sum(one.outcome != "skip" and one.source != "adjudicate" for one in answers)
+
+
+def ranked_together(tasks: Iterable[Sequence[str]]) -> dict[str, int]:
+    """The number of the ranking of each comparison, from the comparisons of each task.
+
+    A task that shares a comparison with an earlier one is counted to it.
+    """
+    found: dict[str, int] = {}
+    for number, comparisons in enumerate(tasks):
+        place = next((found[one] for one in comparisons if one in found), number)
+        if len(comparisons) > 1:
+            found.update(dict.fromkeys(comparisons, place))
+    return found
+
+
 def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:
     comparisons: list[Comparison] = []
     votes: list[Vote] = []
     independent: list[Vote] = []
     preferences: list[Preference] = []
     ties: list[Tie] = []
+    keys: list[list[str]] = []
     for task, answers in given:
+        keys.append([])
         for number, comparison in enumerate(task.comparisons()):
             key = comparison.id
             said = [(as_vote(task, number, key, one), one) for one in answers]
+            keys[-1].append(key)
             comparisons.append(comparison)
             votes += [vote for vote, _ in said]
             independent += [v for v, one in said if one.source not in ("adjudicate", "active")]
@@ -127,6 +153,7 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
         comparisons=tuple(comparisons),
         votes=tuple(votes),
         independent=tuple(independent),
+        ranked=ranked_together(keys),
         preferences=tuple(preferences),
         ties=tuple(ties),
         rankings=tuple(one for task, answers in given if (one := _ranking(task, answers))),

@@ -5,12 +5,12 @@ Everything here is for admins: it names policies.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
-from labeling_ui.export import as_vote
+from labeling_ui.export import as_vote, ranked_together
 from labeling_ui.intake import find_campaign
 from labeling_ui.results import COMPARABLE, Given, given_where, tasks_where
 from labeling_ui.scored import scores_of
@@ -56,6 +56,8 @@ class Judged:
     votes: tuple[Vote, ...] = ()
     fair: tuple[Vote, ...] = ()
     """Those on tasks that active selection did not choose: it prefers what is hard."""
+    ranked: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The task of each comparison that was ranked with others."""
     checks: tuple[tuple[Vote, Outcome], ...] = ()
     """Votes on tasks whose right outcome is known, with it."""
     scores: "tuple[Score, ...]" = ()
@@ -171,6 +173,7 @@ def judged(store: Store, name: str) -> Judged:
         ),
         votes=tuple(vote for _, vote in cast_),
         fair=tuple(vote for one, vote in cast_ if one.source != "active"),
+        ranked=ranked_together(as_votes.ids.values()),
         checks=tuple(
             (vote, _expected(answered[one.task])) for one in checks for vote in as_votes.of(one)
         ),
@@ -182,13 +185,13 @@ class _Votes:
 
     def __init__(self, tasks: dict[int, Task]) -> None:
         self._tasks = tasks
-        self._ids = {
+        self.ids = {
             number: tuple(comparison.id for comparison in task.comparisons())
             for number, task in tasks.items()
         }
 
     def of(self, given: Given) -> list[Vote]:
-        task, ids = self._tasks[given.task], self._ids[given.task]
+        task, ids = self._tasks[given.task], self.ids[given.task]
         if len(task.responses) > 1:
             return [as_vote(task, number, key, given) for number, key in enumerate(ids)]
         return [

@@ -1,16 +1,19 @@
 """Keeping the database sound: proving its counts, copying it while it is used, filling it again."""
 
 import shutil
+import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from labeling_ui.contents import Problems, read_through
-from labeling_ui.store import Store
+from labeling_ui.frozen import Frozen
+from labeling_ui.store import OldSchema, Store
 from labeling_ui.tables import Base
 from rlhf.errors import DataError
 
@@ -160,13 +163,28 @@ def fill_from_file(store: Store, file: Path) -> int:
     with store.read() as session:
         if any(session.scalar(select(table).limit(1)) for table in Base.metadata.sorted_tables):
             raise DataError(f"{store.name}: holds something already; name a new one with --db")
-    with closing(Store(file, create=False)) as copy:
-        return _copy(copy, store)
+    try:
+        with closing(Store(file, create=False, only_read=True)) as backup:
+            return _copy(backup, store)
+    except OldSchema:
+        with TemporaryDirectory() as folder, closing(_newer(file, Path(folder))) as backup:
+            return _copy(backup, store)
+
+
+def _newer(file: Path, folder: Path) -> Store:
+    """A copy of an old backup, of the newest schema; a backup itself never changes."""
+    with (
+        closing(Frozen(file).connect()) as old,
+        closing(sqlite3.connect(folder / file.name)) as copy,
+    ):
+        old.backup(copy)
+    return Store(folder / file.name, create=False)
 
 
 def _copy(source: Store, target: Store) -> int:
     count = 0
-    with source.read() as reading, target.write() as writing:
+    # inside out: where reading ends badly, nothing is kept
+    with target.write() as writing, source.read() as reading:
         for table in Base.metadata.sorted_tables:
             rows = reading.execute(
                 select(table).order_by(*table.primary_key).execution_options(yield_per=_CHUNK)

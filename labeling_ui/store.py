@@ -4,10 +4,11 @@ There is one writer at a time, on PostgreSQL too. A vote takes a few millisecond
 than people can cast, and what two raters do at once is then what they would do in turn.
 """
 
+import re
 import sqlite3
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,26 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from labeling_ui.frozen import Frozen, cannot_be_written
 from rlhf.errors import RLHFError
 
 SCHEMA = "0002"
 """The newest migration; a database that went further is refused."""
+
+_OURS = (
+    (
+        # others number their migrations in the same table, most of them by twelve characters
+        "SELECT version_num FROM alembic_version",
+        r"(?!000[01])[0-9]{4}",
+        {"alembic_version": {"version_num"}, "person": {"handle", "role", "password_hash"}},
+    ),
+    (
+        "SELECT value FROM meta WHERE key = 'schema'",
+        "1",
+        {"meta": {"key", "value"}, "user": {"handle"}, "comparison": {"record"}},
+    ),
+)
+"""What finds the version of a schema of ours, how it is written, and tables that come with it."""
 
 _LOCK = 7_255_043
 """The advisory lock of PostgreSQL that stands for being the writer."""
@@ -39,6 +56,10 @@ _LOCK = 7_255_043
 
 class StoreError(RLHFError):
     """The label database cannot be used as it is."""
+
+
+class OldSchema(StoreError):  # noqa: N818 - says what it is
+    """The label database would have to be brought to the newest schema, and is only read."""
 
 
 class NotFound(RLHFError):  # noqa: N818 - reads as the answer it becomes: 404 Not Found
@@ -76,19 +97,28 @@ class Store:
         database: A SQLite file, or the address of a PostgreSQL database (``postgresql://…``).
         create: Make the file if it does not exist.
         patience: Seconds to wait for another process that is writing.
+        only_read: Change nothing, not even beside the file. A file that cannot be written is only
+            read in any case, unless it may have to be made.
 
     Raises:
+        OldSchema: if it is only read, and of an older schema.
         StoreError: if it is missing, locked, damaged, not ours, or of a newer schema.
     """
 
     def __init__(
-        self, database: Path | str, *, create: bool = True, patience: float = 15.0
+        self,
+        database: Path | str,
+        *,
+        create: bool = True,
+        patience: float = 15.0,
+        only_read: bool = False,
     ) -> None:
         # Waiting writers poll a SQLite file; queueing them here is faster and fair.
         self._writing = threading.Lock()
         self.database = database
         """What it was opened with, for a process of its own to open it."""
         url = _url(database)
+        self._frozen: Frozen | None = None
         self.name = url.render_as_string(hide_password=True)
         """What messages call it; without the password."""
         if url.drivername == "sqlite":
@@ -99,8 +129,11 @@ class Store:
                     f"{path}: no such label database; name it with --db, or make one with "
                     "`rlhf label add-user NAME --admin`"
                 )
-            _make_private(path)
-        self._engine = _engine(url, patience)
+            if only_read or (not create and cannot_be_written(path)):
+                self._frozen = Frozen(path)
+            else:
+                _make_private(path)
+        self._engine = _engine(url, patience, self._frozen)
         self._writer = self._engine.execution_options(write=True)
         try:
             self._reach()
@@ -126,24 +159,44 @@ class Store:
             ) from error
 
     def _prepare(self) -> None:
-        with self.read() as session:
-            tables = inspect(session.connection()).get_table_names()
-            newest = None
-            if "alembic_version" in tables:
-                newest = session.scalar(text("SELECT version_num FROM alembic_version"))
-            elif "meta" in tables:
-                newest = session.scalar(text("SELECT value FROM meta WHERE key = 'schema'"))
-            elif tables:
-                raise StoreError(f"{self.name}: {_REASONS['not a database']}")
-        if newest is not None and int(newest) > int(SCHEMA):
+        found = self._schema()
+        if found is not None and int(found) > int(SCHEMA):
             raise StoreError(
                 f"{self.name}: was written by a newer version of this program (schema "
-                f"{int(newest)}, known is {int(SCHEMA)}); upgrade rlhf, or name another one with "
+                f"{int(found)}, known is {int(SCHEMA)}); upgrade rlhf, or name another one with "
                 "--db"
             )
-        if newest != SCHEMA:
+        if self._frozen:
+            if found != SCHEMA:
+                raise OldSchema(
+                    f"{self.name}: is of an older version of this program and cannot be brought "
+                    "up to date where it is; copy it to where it can be written"
+                )
+            return
+        if self.kind == "sqlite":
+            # it stays in the file, so it waits until the file is known to be ours
+            with self._explained(), closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA journal_mode = WAL")
+        if found != SCHEMA:
             with self.write() as session:
                 migrate(session.connection())
+
+    def _schema(self) -> str | None:
+        """The version of the schema; None where there is no table yet."""
+        with self.read() as session:
+            found = inspect(session.connection())
+            tables = set(found.get_table_names())
+            if not tables:
+                return None
+            for query, written, needed in _OURS:
+                if needed.keys() <= tables and all(
+                    columns <= {column["name"] for column in found.get_columns(table)}
+                    for table, columns in needed.items()
+                ):
+                    versions = [str(one) for one in session.scalars(text(query))]
+                    if len(versions) == 1 and re.fullmatch(written, versions[0]):
+                        return versions[0]
+        raise StoreError(f"{self.name}: {_REASONS['not a database']}")
 
     @contextmanager
     def write(self) -> Generator[Session]:
@@ -157,6 +210,8 @@ class Store:
         """One consistent view of the database that waits for nobody."""
         with self._session(self._engine) as session, session.begin():
             yield session
+        if self._frozen and self._frozen.changed():
+            raise StoreError(f"{self.name}: was written while it was read; try again")
 
     def one(self, statement: Executable, **values: Any) -> Row[*tuple[Any, ...]] | None:  # noqa: ANN401
         """The row that a statement finds; cheaper than a transaction for more of them."""
@@ -222,23 +277,24 @@ def _url(database: Path | str) -> URL:
 def _make_private(path: Path) -> None:
     """Make the file, if there is none, so that only we can read the password hashes in it."""
     try:
-        path.touch(mode=0o600)
+        if not path.exists():
+            path.touch(mode=0o600)
     except OSError as error:
         raise StoreError(f"{path}: {_REASONS['unable to open']}") from error
 
 
-def _engine(url: URL, patience: float) -> Engine:
+def _engine(url: URL, patience: float, frozen: Frozen | None) -> Engine:
     # One connection per server thread (there are 40) and a few more, so that none waits for one.
     if url.get_backend_name() == "postgresql":
         return _postgresql(url, patience)
-    engine = create_engine(
-        url, pool_size=48, max_overflow=-1, connect_args={"isolation_level": None}
-    )
+    how: dict[str, Any] = {"connect_args": {"isolation_level": None}}
+    if frozen:
+        how = {"creator": frozen.connect}
+    engine = create_engine(url, pool_size=48, max_overflow=-1, **how)
 
     def configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # NORMAL may lose the last votes at power loss
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()

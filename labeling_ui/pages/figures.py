@@ -13,7 +13,6 @@ from rlhf.report.records import Estimate
 
 if TYPE_CHECKING:
     from rlhf.evaluate import intervals
-    from rlhf.evaluate.agreement import Agreement
     from rlhf.evaluate.leaderboard import Leaderboard
     from rlhf.evaluate.raters import RaterQuality
     from rlhf.evaluate.scores import RaterScores
@@ -53,7 +52,7 @@ def figures_html(figures: Figures, sort: str, sort_links: str, say: Words) -> st
         return f'{told}<div class="rl-figures">{timeline}</div>{scores}{marks}{when}'
     board = "" if figures.kind == "thumbs" else _board(figures.board, say)
     return (
-        f'{told}<div class="rl-figures">{timeline}{_agreement(figures.agreement, say)}</div>'
+        f'{told}<div class="rl-figures">{timeline}{_agreement(figures, say)}</div>'
         f"{board}{scores}{_raters(figures, sort, sort_links, say)}{when}"
     )
 
@@ -112,9 +111,11 @@ def _timeline(timeline: Timeline, say: Words) -> str:
     return _card(title, f'{columns(title, counts, names)}<p class="rl-hint">{told}</p>')
 
 
-def _agreement(agreement: "Agreement", say: Words) -> str:
+def _agreement(figures: Figures, say: Words) -> str:
+    agreement, ranking = figures.agreement, figures.kind == "ranking"
+    counted = "pair_count" if ranking else "task_count"
     each = agreement.fleiss_votes
-    figures = (
+    shown = (
         (say("equal_pairs"), agreement.percent, shares_range),
         (say("fleiss_of", votes=each) if each else say("fleiss"), agreement.fleiss, _small_range),
         (say("alpha_nominal"), agreement.alpha_nominal, _small_range),
@@ -124,18 +125,18 @@ def _agreement(agreement: "Agreement", say: Words) -> str:
         (name, DASH, "")
         if estimate is None
         else (
-            f"{name} <small>{say('task_count', count=say.count(estimate.n))}</small>",
+            f"{name} <small>{say(counted, count=say.count(estimate.n))}</small>",
             told(estimate),
             interval(_plain(estimate), 0.0),
         )
-        for name, estimate, told in figures
+        for name, estimate, told in shown
     ]
     table = _table((), rows, say("agreement"))
     pairs = [
         (f"{escape(p.rater)} · {escape(p.other)}", _small_range(p.kappa), say.count(p.kappa.n))
         for p in agreement.pairs[:_MOST_PAIRS]
     ]
-    heads = ("", say("kappa"), say("tasks"))
+    heads = ("", say("kappa"), say("response_pairs") if ranking else say("tasks"))
     more = (
         f"<details><summary>{say('cohen')}</summary>"
         f"{_table(heads, pairs, say('rater_pairs'))}</details>"

@@ -1,3 +1,4 @@
+import math
 import random
 import time
 from math import nan
@@ -9,6 +10,7 @@ import pytest
 from evalica import alpha
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
@@ -27,6 +29,7 @@ from rlhf.evaluate.agreement import (
     percent_agreement,
     strength_counts,
 )
+from rlhf.evaluate.intervals import wilson
 from rlhf.records import Vote
 from tests import oracles
 
@@ -179,6 +182,89 @@ def test_the_intervals_cover_the_truth_as_often_as_they_say():
         hits["percent"] += share.low <= 0.68 <= share.high
     assert min(hits.values()) > 0.89 * 150
     assert sum(hits.values()) < 0.995 * 3 * 150
+
+
+def ranked(*tasks):
+    """Votes of ann and bob on the pairs of each task, given as ``"aa ab"``, and their tasks."""
+    rows = [(number, pair) for number, pairs in enumerate(tasks) for pair in pairs.split()]
+    votes = votes_of([{"ann": first, "bob": second} for _, (first, second) in rows])
+    return votes, {f"c{index}": number for index, (number, _) in enumerate(rows)}
+
+
+def test_intervals_resample_whole_tasks_as_worked_out_by_hand():
+    votes, tasks = ranked("aa bb aa", "ab ab ba")
+    found = agreement(votes, tasks=tasks)
+    assert found.percent is not None
+    assert found.alpha_nominal is not None
+    # each task pulls by 3 * 0.5 / 6, so the variance is 2 * 0.25**2 * 2 / (2 - 1), which is that
+    # of 0.5 in one trial; Student's quantile with one degree of freedom is tan(0.95 * pi / 2)
+    low, high = wilson(0.5, 1.0, math.tan(0.95 * math.pi / 2))
+    assert (found.percent.value, found.percent.n) == (0.5, 6)
+    assert (found.percent.low, found.percent.high) == pytest.approx((low, high))
+    # a fourth of the resamples are the first task twice, a fourth the second twice: with 12 votes,
+    # 6 a and 6 b, alpha is 1 - 11 * 12 / (2 * 6 * 6)
+    assert found.alpha_nominal.high == pytest.approx(1.0)
+    assert found.alpha_nominal.low == pytest.approx(1 - 11 * 12 / 72)
+    apart = agreement(votes)
+    assert apart.percent is not None
+    assert apart.alpha_nominal is not None
+    assert apart.percent.value == found.percent.value
+    assert apart.alpha_nominal.value == found.alpha_nominal.value
+
+
+def test_cohens_interval_is_robust_to_tasks_as_worked_out_by_hand():
+    votes, tasks = ranked("aa aa bb bb", "aa bb aa bb", "ab ba ab ba")
+    [pair] = cohen_kappas(votes, task_of=tasks)
+    # 8 of 12 are equal and chance is a half: kappa 1/3. An equal pair pulls by
+    # (1 - 2/3 - (1/3 - 1/2 * 2/3)) / (1/2) / 12, an unequal one by -(2/3) / (1/2) / 12
+    pulls = [4 * (2 / 3) / 12, 4 * (2 / 3) / 12, 4 * (-4 / 3) / 12]
+    half = stats.t.ppf(0.975, 2) * math.sqrt(sum(pull**2 for pull in pulls) * 3 / 2)
+    assert pair.kappa.value == pytest.approx(1 / 3)
+    assert (pair.kappa.low, pair.kappa.high) == (-1.0, pytest.approx(min(1, 1 / 3 + half)))
+    many, their_tasks = ranked(*["aa aa bb bb", "aa bb aa bb", "ab ba ab ba"] * 10)
+    [pair] = cohen_kappas(many, task_of=their_tasks)
+    half = stats.t.ppf(0.975, 29) * math.sqrt(sum(p**2 for p in pulls) * 10 / 100 * 30 / 29)
+    assert (pair.kappa.low, pair.kappa.high) == pytest.approx((1 / 3 - half, 1 / 3 + half))
+
+
+def test_one_task_says_nothing_of_how_tasks_differ():
+    votes, tasks = ranked("aa bb ab aa bb aa bb aa bb ab")
+    found = agreement(votes, tasks=tasks)
+    for figure in (found.fleiss, found.alpha_nominal, found.alpha_ordinal, found.pairs[0].kappa):
+        assert figure is not None
+        assert (figure.low, figure.high, figure.n) == (-1.0, 1.0, 10)
+        assert 0 < figure.value < 1
+    assert found.percent is not None
+    assert found.percent.high - found.percent.low > 0.9
+
+
+def test_comparisons_that_are_their_own_tasks_have_the_figures_of_before():
+    votes, tasks = ranked(*["aa", "bb", "ab", "aa", "ba", "bb", "ab", "aa", "ab", "bb", "ba"])
+    assert agreement(votes, tasks=tasks) == agreement(votes) == agreement(votes, tasks={})
+
+
+def hits_of(found, truths):
+    figures = (found.percent, found.fleiss, found.alpha_nominal, found.pairs[0].kappa)
+    return np.array([f.low <= t <= f.high for f, t in zip(figures, truths, strict=True)])
+
+
+def test_intervals_of_rankings_cover_the_truth_as_often_as_they_say():
+    draw = np.random.default_rng(0)
+    whole, apart = np.zeros(4), np.zeros(4)
+    for _ in range(100):
+        # Half of the tasks are clear: their six pairs are told alike with 0.95, the others' with
+        # 0.5. Agreement is 0.725, of two outcomes as frequent: kappa and alpha are 0.45.
+        alike = draw.random((50, 6)) < np.where(draw.random((50, 1)) < 0.5, 0.95, 0.5)
+        first = draw.integers(2, size=(50, 6))
+        second = np.where(alike, first, 1 - first)
+        rows = zip(first.ravel(), second.ravel(), strict=True)
+        votes = votes_of([{"ann": "ab"[one], "bob": "ab"[two]} for one, two in rows])
+        tasks = {f"c{index}": index // 6 for index in range(300)}
+        truths = (0.725, 0.45, 0.45, 0.45)
+        whole += hits_of(agreement(votes, tasks=tasks), truths)
+        apart += hits_of(agreement(votes), truths)
+    assert min(whole) >= 89, whole
+    assert max(apart) < 85, "the pairs of a task taken as independent claim too much"
 
 
 def test_skips_and_single_votes_are_no_agreement():

@@ -92,11 +92,12 @@ def test_a_folder_holds_the_export_and_says_what_it_is(store, tmp_path):
         assert [json.loads(line) for line in lines] == rows
     card = (folder / "README.md").read_text()
     for fact in (
+        "two responses to a prompt, blind, each time in an order drawn at random.\n",
         ") of pairs of votes on the same task agree, 2 tasks |",
         "| ann | 3 | 0 |",
         "Be *fair*.",
         "| ties | 2 |",
-        "2 of them",
+        "| tasks | 4, 2 of them with 3 or more answers |",
     ):
         assert fact in card
     for name in result.to_json():
