@@ -7,8 +7,10 @@ import secrets
 import stat
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Literal, cast, get_args
 
 from argon2 import PasswordHasher
@@ -242,15 +244,18 @@ def session_secret(database: Path, secret_file: Path | None = None) -> str:
 
 
 def _write_secret(path: Path) -> None:
+    """Write a new secret, unless another process was faster; nobody reads half of one."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # 0600
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
     except OSError as error:
         raise ConfigError(
             f"{path}: the session secret cannot be written ({error.strerror}); make its folder "
             f"writable or set {SECRET_VARIABLE}"
         ) from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32))
 
 
 def _long_enough(secret: str, place: str) -> str:

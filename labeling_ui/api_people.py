@@ -1,14 +1,15 @@
 """The part of the HTTP API that is about people: sessions, accounts, tokens, invitations, audit."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from functools import partial, wraps
+from functools import wraps
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts, NewAccount
 from labeling_ui.audit import entries
@@ -88,7 +89,7 @@ class PeopleApi:
         self._store, self._accounts, self._passes = store, accounts, passes
         self._callers = callers
         self._signing_in = Rate(SIGN_INS)
-        self._hashing = CapacityLimiter(1)
+        self._hashing = asyncio.Lock()
 
     def router(self) -> APIRouter:
         """Every path of this part."""
@@ -128,8 +129,8 @@ class PeopleApi:
 
         @wraps(handler)
         async def answer(*args: Any, **values: Any) -> JSONResponse:  # noqa: ANN401 - the handler's
-            work = partial(handler, *args, **values)
-            return await to_thread.run_sync(work, limiter=self._hashing)
+            async with self._hashing:
+                return await run_in_threadpool(handler, *args, **values)
 
         return answer
 

@@ -1,5 +1,6 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -139,6 +140,14 @@ def test_the_secret_is_made_once_beside_the_database_for_our_eyes_only(tmp_path)
     assert len(secret) >= 32
     assert session_secret(database) == secret
     assert stat.S_IMODE((tmp_path / "label.db.secret").stat().st_mode) == 0o600
+
+
+def test_processes_that_start_at_once_have_one_secret_and_leave_nothing_beside_it(tmp_path):
+    database = tmp_path / "label.db"
+    with ThreadPoolExecutor(16) as pool:
+        found = set(pool.map(lambda _: session_secret(database), range(64)))
+    assert len(found) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["label.db.secret"]
 
 
 def test_the_secret_may_come_from_the_environment_or_a_named_file(tmp_path, monkeypatch):
