@@ -4,7 +4,7 @@ Every stage sees the same ids: a prompt ends where the response starts, and a re
 with the end token, so that what a reward model was trained on is what PPO hands it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from jinja2 import TemplateError
@@ -120,6 +120,16 @@ def encode_demonstration(
     if not ids:
         raise DataError("a demonstration needs an assistant turn")
     return ids, labels
+
+
+def sign_in(tokenizer: PreTrainedTokenizerFast, messages: Iterable[Message]) -> str | None:
+    """The first special token spelled out in what a user says, if any.
+
+    It would be encoded as that token: who types it could write turns of the system or the model.
+    """
+    signs = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    texts = [message.content for message in messages if message.role == "user"]
+    return next((sign for sign in signs for text in texts if sign in text), None)
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:

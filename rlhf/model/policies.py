@@ -4,7 +4,13 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf.chat import decode_response, encode_prompt, encode_response, stop_token_ids
+from rlhf.chat import (
+    decode_response,
+    encode_prompt,
+    encode_response,
+    sign_in,
+    stop_token_ids,
+)
 from rlhf.config import ModelConfig
 from rlhf.errors import DataError, ModelError
 from rlhf.model.bases import Actor, Bases
@@ -86,10 +92,14 @@ class Policies:
         """The response as it grows; those that stream at the same time on one base share a batch.
 
         Raises:
-            DataError: the prompt leaves no room in the model's context.
+            DataError: the prompt leaves no room in the model's context, or forges turns.
         """
         sampling = sampling or Sampling(max_new_tokens=256)
         actor = self._actors[name]
+        if sign := sign_in(actor.tokenizer, messages):
+            raise DataError(
+                f"a prompt cannot hold {sign}, with which the model marks turns; write it otherwise"
+            )
         ids = encode_prompt(actor.tokenizer, Prompt(tuple(messages)))
         most = min(sampling.max_new_tokens, actor.context_length - len(ids))
         if most < 1:

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rlhf.config import STRICT, Count, NonNegative
+from rlhf.errors import DataError
 from rlhf.model.generate import Sampling
 from rlhf.model.policies import Policies, load_policies
 from rlhf.records import Message, Prompt
@@ -77,6 +78,10 @@ class Chat:
                 said.write(shown[len(written) :])
                 said.flush()
                 written = shown
+        except DataError as error:  # nothing was written yet
+            self._turns.pop()
+            _note(str(error))
+            return
         except KeyboardInterrupt:
             _note("…")
         said.write("\n")
