@@ -15,6 +15,7 @@ from labeling_ui.passes import Passes
 from labeling_ui.store import Conflict, NotFound, StoreError
 from labeling_ui.words import Sentence, words_of
 from rlhf.errors import RLHFError
+from rlhf.records import UNSTORABLE
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,10 @@ def _problem(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "json_invalid":
         return f"the body is no JSON from character {problem['loc'][1]} on"
     steps = [str(step) for step in problem["loc"] if step != "body"] or ["body"]
-    return ".".join(steps) + ": " + problem["msg"].removeprefix("Value error, ")
+    # what pydantic says of half a character if it is to count the others first
+    halved = problem["type"] == "string_unicode"
+    why = UNSTORABLE if halved else problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(steps)}: {why}"
 
 
 def told(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

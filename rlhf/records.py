@@ -22,13 +22,14 @@ Metadata = Mapping[str, Any]
 _STRICT = ConfigDict(extra="forbid")
 
 
+UNSTORABLE = "text must not contain the NUL character or lone surrogates"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _storable(text: str) -> str:
     """Refuse what PostgreSQL and UTF-8 files cannot hold."""
     if _UNSTORABLE.search(text):
-        raise ValueError("text must not contain the NUL character or lone surrogates")
+        raise ValueError(UNSTORABLE)
     return text
 
 

@@ -152,6 +152,7 @@ def test_what_no_rater_could_be_shown_is_refused_in_a_sentence(admin, ann, wrong
     ("content", "said"),
     [
         (b'{"name": "x", "password": "\\ud800"}', "password"),
+        (b'{"name": "\\ud800", "password": "x"}', "name: text must not contain"),
         (b'{"name": "x"}', "password: Field required"),
         (b'{"name": "x", "password": "y", "z": 1}', "z: "),
         (b"nonsense", "JSON"),

@@ -295,7 +295,7 @@ def test_a_label_database_that_is_locked(
 def test_a_label_database_of_a_newer_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = new_database(tmp_path / "label.db")
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("UPDATE alembic_version SET version_num = '999'")
+        other.execute("UPDATE alembic_version SET version_num = '0999'")
     capsys.readouterr()
     assert label(["status", "--db", str(path)]) == 1
     [line] = capsys.readouterr().err.splitlines()

@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from labeling_ui.api import NewCampaign
-from labeling_ui.api_arena import Ask
+from labeling_ui.api_arena import Ask, AskChosen
 from labeling_ui.api_drafts import NewDraft
 from labeling_ui.api_people import Join, Login, NewProgram, NewUser
 from labeling_ui.ballot import Answer, Flag
@@ -17,6 +17,7 @@ LIMITS: list[tuple[Any, str, int]] = [
     (NewDraft, "guidelines", 20_000),
     (NewDraft, "prompts", 8000),
     (Ask, "prompt", 8000),
+    (AskChosen, "prompt", 8000),
     (Login, "name", 200),
     (Login, "password", 1000),
     (NewUser, "role", 20),
