@@ -215,14 +215,12 @@ class Bench(Desk):
             return turn
         own = self.own(item.assignment)
         given = self.connection.execute(_GIVEN, {"task": own.task})
-        said = tuple(
-            Said(*shown(outcome, content, own.order), strength, reason, marks(content))
-            for outcome, content, strength, reason in (
-                (outcome, json.loads(text), strength, reason)
-                for outcome, text, strength, reason in given
-            )
-        )
-        return Turn(item, turn.progress, notice, said)
+        said: list[Said] = []
+        for outcome, text, strength, reason in given:
+            content = json.loads(text)
+            seen = shown(outcome, content, own.order)
+            said.append(Said(*seen, strength, reason, marks(content)))
+        return Turn(item, turn.progress, notice, tuple(said))
 
     def progress(self) -> Progress:
         """Decided, and that plus what is left; what is on the screen is not in the queue."""

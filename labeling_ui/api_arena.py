@@ -133,13 +133,13 @@ class ArenaApi:
             yield from lines(account, words)
         except (Conflict, TooMany, DataError) as error:
             yield {"detail": words.told(error)}
-        except Exception as error:
+        except RLHFError as error:
+            # The sentence may name a run folder, which raters must not see.
+            yield {"detail": str(error) if account.may("admin") else words("cannot_answer")}
+        except Exception:
             # The reply has begun; a model out of memory must not end it in the middle of a line.
-            if not isinstance(error, RLHFError):
-                log.exception("a policy could not answer")
-            # A sentence may name a run folder, which raters must not see.
-            known = isinstance(error, RLHFError) and account.may("admin")
-            yield {"detail": str(error) if known else words("cannot_answer")}
+            log.exception("a policy could not answer")
+            yield {"detail": words("cannot_answer")}
 
     def _battle(self, asked: Ask, account: Account, words: Words) -> Generator[Line]:
         with self._arena.asking(account.id):

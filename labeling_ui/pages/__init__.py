@@ -53,10 +53,9 @@ def header(current: str) -> gr.HTML:
     return gr.HTML(
         f'<a class="rl-jump" href="#rl-content">{say.html("skip_to_content")}</a>'
         '<header class="rl-top"><span class="rl-brand" dir="ltr">rlhf <b>label</b></span>'
-        f'<nav data-t-aria-label="pages" aria-label="{say("pages")}">{links}</nav>'
+        f"<nav {label('pages')}>{links}</nav>"
         '<span class="rl-grow"></span><a class="rl-me" href="/account"><bdi data-me></bdi></a>'
-        '<select class="rl-language" data-t-aria-label="language" '
-        f'aria-label="{say("language")}"></select>'
+        f'<select class="rl-language" {label("language")}></select>'
         f'<button type="button" class="rl-quiet" data-out>{say.html("sign_out")}</button></header>',
         js_on_load=script("header.js"),
         apply_default_css=False,
