@@ -114,23 +114,25 @@ class PeopleApi:
         for method, path, handler in routes:
             told = document(method, path, handler)
             hashes = handler in (self.login, self.join, self.password, self.add_users)
-            answer = self._one_by_one(handler) if hashes else handler
+            answer = self._one_by_one(handler, handler != self.add_users) if hashes else handler
             router.add_api_route(path, answer, methods=[method], **told)
         return router
 
     def _one_by_one(
-        self, handler: Callable[..., JSONResponse]
+        self, handler: Callable[..., JSONResponse], by_guests: bool
     ) -> Callable[..., Awaitable[JSONResponse]]:
-        """``handler`` beside the threads of all others.
+        """``handler`` beside the threads of all others; those of guests counted before they wait.
 
         Argon2 takes 64 MiB and every core for a tenth of a second. As many at once as there are
         threads would be gigabytes, and nobody would be answered before the last of them.
         """
 
         @wraps(handler)
-        async def answer(*args: Any, **values: Any) -> JSONResponse:  # noqa: ANN401 - the handler's
+        async def answer(request: Request, body: Any) -> JSONResponse:  # noqa: ANN401 - the handler's
+            if by_guests:
+                self._signing_in.spend(address_of(request))
             async with self._hashing:
-                return await run_in_threadpool(handler, *args, **values)
+                return await run_in_threadpool(handler, request, body)
 
         return answer
 
@@ -154,16 +156,10 @@ class PeopleApi:
 
     def login(self, request: Request, body: Login) -> JSONResponse:
         """Open a session."""
-        account = self._accounts.sign_in(body.name, body.password, self._guest(request))
+        account = self._accounts.sign_in(body.name, body.password, address_of(request))
         if account is None:
             raise Refused(401, "name or password is wrong")
         return self._session(request, account)
-
-    def _guest(self, request: Request) -> str:
-        """The address of somebody who is not signed in yet, counted."""
-        address = address_of(request)
-        self._signing_in.spend(address)
-        return address
 
     def _session(self, request: Request, account: Account, status: int = 200) -> JSONResponse:
         answer = JSONResponse({"name": account.name, "role": account.role}, status)
@@ -185,7 +181,6 @@ class PeopleApi:
 
     def join(self, request: Request, body: Join) -> JSONResponse:
         """Make an account with an invitation, and open a session."""
-        self._guest(request)
         account = self._passes.accept(body.code, body.name, body.password)
         return self._session(request, account, 201)
 
@@ -197,7 +192,7 @@ class PeopleApi:
     def password(self, request: Request, body: NewPassword) -> JSONResponse:
         """Change the caller's password; every other session ends, this one goes on."""
         account = self._callers.need(request, "guest")
-        if self._accounts.sign_in(account.name, body.old, self._guest(request)) is None:
+        if self._accounts.sign_in(account.name, body.old, address_of(request)) is None:
             raise Refused(403, Sentence("refused_old_password"))
         self._accounts.set_password(account.name, body.new, account.id)
         return self._session(request, account)

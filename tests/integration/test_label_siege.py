@@ -14,6 +14,7 @@ import pytest
 
 from labeling_ui import gates
 from labeling_ui.accounts import Accounts
+from labeling_ui.limits import SIGN_INS, Rate, TooMany
 from labeling_ui.store import StoreError
 from tests.labeling import client, running
 
@@ -61,6 +62,29 @@ def test_passwords_are_hashed_one_at_a_time_and_nobody_else_waits(url, monkeypat
     assert waiting > 10
     assert took < 1.5  # 60 of them take three seconds
     assert codes == {401}
+
+
+def test_one_who_signs_in_too_often_is_told_so_before_those_who_wait(url, monkeypatch):
+    first, go_on = threading.Event(), threading.Event()
+
+    def sign_in(*_: object) -> None:
+        first.set()
+        go_on.wait(20)
+
+    def spend(rate: Rate, _: str) -> None:
+        if first.is_set() and vars(rate)["_what"] == SIGN_INS.what:
+            raise TooMany("too many sign-ins from your address", 1)
+
+    monkeypatch.setattr(Accounts, "sign_in", sign_in)
+    monkeypatch.setattr(Rate, "spend", spend)
+    with ThreadPoolExecutor(1) as crowd:
+        wrong = {"name": "ann", "password": "wrong wrong"}
+        slow = crowd.submit(httpx.post, f"{url}/api/login", json=wrong)
+        assert first.wait(20)
+        hasty = httpx.post(f"{url}/api/login", json=wrong, timeout=10)
+        go_on.set()
+        assert slow.result().status_code == 401
+    assert hasty.status_code == 429
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(url, monkeypatch):
