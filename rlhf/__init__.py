@@ -3,17 +3,24 @@
 The public names below are loaded when they are first used, so that ``import rlhf`` stays cheap.
 """
 
+import logging
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 # TRL's trainers, the Hugging Face hub and Gradio phone home unless told not to before they are
-# imported. What the user has set stays.
+# imported; where `kernels` is installed, transformers fetches machine code from the hub when a
+# model could use it, and bitsandbytes as soon as it is imported, for a fast path without gradients
+# that no base here takes (on CPUs with AVX512-BF16). What the user has set stays.
 for _name, _value in {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "USE_HUB_KERNELS": "NO",
+    "LOCAL_KERNELS": f"kernels-community/quantization-bitsandbytes={os.devnull}",
 }.items():
     os.environ.setdefault(_name, _value)
+# It warns on every start, without `kernels` too, that it goes without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,6 @@
 """The public names: sorted, true, loaded lazily; telemetry off unless the user wants it."""
 
+import importlib.util
 import inspect
 import os
 import subprocess
@@ -16,12 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def fresh(code: str, **environment: str) -> str:
-    """What ``code`` prints in a new process."""
-    inherited = {k: v for k, v in os.environ.items() if "TELEMETRY" not in k and "GRADIO" not in k}
+    """What ``code`` prints in a new process, errors too."""
+    ours = ("TELEMETRY", "GRADIO", "KERNELS")
+    inherited = {k: v for k, v in os.environ.items() if not any(name in k for name in ours)}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=True,
     )
@@ -47,6 +50,17 @@ def test_importing_the_package_loads_nothing_and_telemetry_is_off():
         "os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['GRADIO_ANALYTICS_ENABLED'])"
     )
     assert loaded == "[] 1 False"
+
+
+def test_importing_bitsandbytes_fetches_no_kernel_and_says_nothing_of_it():
+    """It would, or would say so, on CPUs with AVX512-BF16: checked as far as this CPU goes."""
+    found = fresh("import os, rlhf, bitsandbytes; print(os.environ['LOCAL_KERNELS'])")
+    kernel, instead = found.split("=")
+    spec = importlib.util.find_spec("bitsandbytes.backends.cpu.ops")
+    assert spec is not None
+    assert spec.origin is not None
+    assert f'"{kernel}"' in Path(spec.origin).read_text()
+    assert instead == os.devnull
 
 
 def test_who_wants_telemetry_keeps_it():
