@@ -129,9 +129,12 @@ def _browser_html(store: Store, asked: Asked, say: Words) -> str:
         for text, step in pages
     )
     paging = f'<nav class="rl-filters" aria-label="{say("task_pages")}">{links}</nav>'
+    shown = cases_html(found, asked.part, paging, say)
+    if asked.show == "all" and not asked.rater and not found.total:
+        shown = f'<p class="rl-wait">{say("no_task_judged")}</p>'
     return (
         f'<h2 class="rl-part" id="tasks">{say("tasks")}</h2>'
-        f'<div class="rl-tools">{chips}{form}</div>{cases_html(found, asked.part, paging, say)}'
+        f'<div class="rl-tools">{chips}{form}</div>{shown}'
     )
 
 

@@ -244,6 +244,8 @@ def test_a_campaign_made_later_shows_by_itself_and_opens_by_its_name(url, enter)
     expect(link).to_be_visible(timeout=30_000)
     link.click()
     expect(tab.get_by_text("No votes yet.")).to_be_visible(timeout=30_000)
+    expect(tab.get_by_text("No task has been judged yet.")).to_be_visible()
+    tab.get_by_role("link", name="Flagged").click()
     expect(tab.get_by_text("No task is like that.")).to_be_visible()
     with tab.expect_download() as download:
         tab.locator(".rl-campaigns article", has_text="later").get_by_text("Export").click()
