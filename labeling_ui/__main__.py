@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import getpass
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -91,8 +92,6 @@ async def _answer(
     serving = Serving(policies=options.policies, keymap=keymap, proxy=options.behind_proxy)
     # Built inside the loop, because outside one Gradio opens loops that it never closes.
     app = create_app(store, accounts, serving)
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
     if not accounts.count():
         print("nobody can sign in yet: `rlhf label add-user NAME --admin`", file=sys.stderr)
     config = uvicorn.Config(
@@ -103,7 +102,19 @@ async def _answer(
         server_header=False,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
-    await uvicorn.Server(config).serve(sockets=[listener])
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+
+    class Server(uvicorn.Server):
+        """Says where it is once it answers, and can be told to end."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(url, flush=True)
+
+    # uvicorn ends well at the signal of systemd and docker, too, and then sends it once more
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    await Server(config).serve(sockets=[listener])
 
 
 def add_user(options: argparse.Namespace) -> None:

@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -432,6 +434,43 @@ def served(database, *options):
             yield process.stdout.readline().strip(), process
         finally:
             process.kill()
+
+
+def wakes(process) -> int:
+    """How often it has gone to sleep of its own will so far."""
+    told = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", told, re.MULTILINE)[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
+def test_an_idle_server_sleeps(tmp_path):
+    with served(tmp_path / "label.db") as (_, process):
+        time.sleep(1)
+        before = wakes(process)
+        time.sleep(2)
+        assert wakes(process) - before < 400  # Gradio alone would wake up a thousand times a second
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_has_said_where_it_is_ends_when_it_is_told_to(tmp_path, how):
+    """Started as by ``nohup``, from a shell that lets nothing in the background be interrupted."""
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); import runpy; "
+    start += "runpy.run_module('labeling_ui', run_name='__main__')"
+    command = [sys.executable, "-c", start, "serve", "--db", str(tmp_path / "label.db")]
+    with subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert process.stdout.readline().startswith("http://127.0.0.1:")
+            process.send_signal(how)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+        [told] = process.stderr.read().splitlines()
+    assert told.startswith("nobody can sign in yet")
+    assert not (tmp_path / "label.db-wal").exists()
 
 
 def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path):
