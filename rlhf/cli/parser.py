@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
         if self.stage is None:
             return super().format_help()
         from rlhf.config import CONFIG_OF
-        from rlhf.manual import manual
+        from rlhf.config.config_help import manual
 
         return (
             f"{super().format_help()}\n"

@@ -24,8 +24,8 @@ from rlhf.config.stages import (
     RunConfig,
     SFTConfig,
 )
+from rlhf.config.yaml_io import apply_override, read_yaml, sentence
 from rlhf.errors import ConfigError
-from rlhf.plain import apply_override, read_yaml, sentence
 
 CONFIG_OF: dict[str, type[RunConfig]] = {
     "pretrain": PretrainConfig,

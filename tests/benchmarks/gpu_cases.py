@@ -17,9 +17,9 @@ from rlhf.config import (
     StageConfig,
     build,
 )
+from rlhf.config.yaml_io import read_yaml
 from rlhf.model import scoring
 from rlhf.model.shapes import read_shape
-from rlhf.plain import read_yaml
 from rlhf.ppo import collector, rollout
 from rlhf.stages.budget import Setup
 from rlhf.stages.plan import PLANNED

@@ -29,8 +29,8 @@ from rlhf.config import (
     to_dict,
     to_yaml,
 )
+from rlhf.config.config_help import manual
 from rlhf.errors import ConfigError
-from rlhf.manual import manual
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(p for p in (ROOT / "configs").glob("*/*.yaml") if p.stem in CONFIG_OF)

@@ -16,10 +16,10 @@ ROWS = [
     {"rlhf"},
     {"rlhf.errors", "rlhf.processes"},
     {"rlhf.records"},
-    {"rlhf.plain"},
+    {"rlhf.config.yaml_io"},
     {"rlhf.config"},
-    {"rlhf.disk", "rlhf.provenance", "rlhf.manual"},
-    {"rlhf.folders"},
+    {"rlhf.runs.disk", "rlhf.provenance", "rlhf.config.config_help"},
+    {"rlhf.runs.run_paths"},
     {"rlhf.runs", "rlhf.ppo.objectives"},
     {"rlhf.chat"},
     {"rlhf.data", "rlhf.model"},
@@ -32,7 +32,7 @@ ROWS = [
 UP_TO_MODEL = ROWS[: 1 + next(i for i, row in enumerate(ROWS) if "rlhf.model" in row)]
 LABELING_MAY = {name for row in UP_TO_MODEL for name in row} | {"rlhf.evaluate", "rlhf.report"}
 WITHOUT_TORCH = {
-    "rlhf", "rlhf.errors", "rlhf.records", "rlhf.plain", "rlhf.config", "rlhf.runs", "rlhf.report",
+    "rlhf", "rlhf.errors", "rlhf.records", "rlhf.config.yaml_io", "rlhf.config", "rlhf.runs", "rlhf.report",
 }  # fmt: skip
 
 Import = tuple[str, bool]

@@ -390,7 +390,7 @@ def test_a_write_that_torch_gave_up_is_a_full_disk_only_if_the_disk_is_full(
 ):
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
     usage = shutil.disk_usage("/")._replace(free=free)
-    monkeypatch.setattr("rlhf.disk.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("rlhf.runs.disk.shutil.disk_usage", lambda _: usage)
     with pytest.raises(RuntimeError if free else RunError):
         fail(config, error)
 

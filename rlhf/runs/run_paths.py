@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rlhf import disk
+from rlhf.runs import disk
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Run folders: what a stage leaves on disk, written atomically and never half-finished.
 
 A stage works in ``<out>.partial/``, which becomes ``<out>/`` in one rename when it ends well. Names
-of files in it are known here and in :mod:`rlhf.folders`, and nowhere else.
+of files in it are known here and in :mod:`rlhf.runs.run_paths`, and nowhere else.
 """
 
 import json
@@ -17,10 +17,11 @@ from typing import IO, Any, Protocol, cast
 
 import yaml
 
-from rlhf import disk, processes, provenance
+from rlhf import processes, provenance
 from rlhf.config import CONFIG_OF, to_dict
 from rlhf.errors import RunError
-from rlhf.folders import RunFolder
+from rlhf.runs import disk
+from rlhf.runs.run_paths import RunFolder
 
 POLICY_STAGES = ("sft", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo")
 MAY_CHANGE_ON_RESUME = {"report_to", "logging_steps"}

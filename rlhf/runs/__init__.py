@@ -1,0 +1,29 @@
+"""Run folders: what a stage leaves on disk, written atomically and never half-finished."""
+
+from rlhf.runs.run import (
+    POLICY_STAGES,
+    FinishedRun,
+    Run,
+    can_resume,
+    is_run,
+    list_runs,
+    list_unfinished,
+    new_run,
+    newest_checkpoint,
+    open_run,
+)
+from rlhf.runs.run_paths import RunFolder
+
+__all__ = [
+    "POLICY_STAGES",
+    "FinishedRun",
+    "Run",
+    "RunFolder",
+    "can_resume",
+    "is_run",
+    "list_runs",
+    "list_unfinished",
+    "new_run",
+    "newest_checkpoint",
+    "open_run",
+]
