@@ -205,7 +205,7 @@ class Api:
         self._note(admin, "export", {"campaign": name, "format": format})
         if format == "records":
             return JSONResponse(lists, headers=_file(f"{name}.json"))
-        from rlhf.data.containers import as_jsonl
+        from rlhf.data.readers.containers import as_jsonl
 
         rows = as_jsonl(next(iter(lists.values())))
         return Response(rows, media_type=JSON_LINES, headers=_file(f"{name}.{format}.jsonl"))

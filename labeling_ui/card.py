@@ -7,7 +7,7 @@ from labeling_ui.export import Export
 from labeling_ui.formats import Format, lists_of
 
 if TYPE_CHECKING:
-    from rlhf.data.containers import Container
+    from rlhf.data.readers.containers import Container
 
 _ORDER = (
     "rankings", "preferences", "ratings", "feedback", "demonstrations", "votes", "answers", "ties",

@@ -10,7 +10,7 @@ from labeling_ui.tasks import TOO_DEEP, Task
 from rlhf.errors import ConfigError, DataError, reason
 
 if TYPE_CHECKING:
-    from rlhf.data.foreign import Tool
+    from rlhf.data.readers.foreign import Tool
 
 SOURCES = ("records", "argilla", "label-studio", "arena")
 
@@ -39,8 +39,8 @@ def read_incoming(path: Path, source: str, names: Sequence[str] = ()) -> Incomin
         if names:
             raise ConfigError("--names: records have names of their own; leave it out")
         return Incoming(tuple(read_tasks(path)))
-    from rlhf.data.foreign import read_foreign
-    from rlhf.data.gathered import Names
+    from rlhf.data.readers.foreign import read_foreign
+    from rlhf.data.readers.foreign_tasks import Names
 
     haul = read_foreign(str(path), cast("Tool", source), Names(**_pairs(names)))
     tasks = tuple(Task(one.prompt, one.responses, one.metadata) for one in haul.rows)
@@ -88,8 +88,8 @@ def read_tasks(path: Path) -> Iterator[Task]:
 
 def _no_task(path: Path, error: Exception) -> str:
     """What is wrong, and whose file it is if that is plain from its first row."""
-    from rlhf.data.files import rows
-    from rlhf.data.foreign import tool_of
+    from rlhf.data.readers.files import rows
+    from rlhf.data.readers.foreign import tool_of
 
     try:
         tool = tool_of(next(rows(str(path)))[1])

@@ -12,7 +12,7 @@ from labeling_ui.formats import Format, lists_of
 from rlhf.errors import DataError
 
 if TYPE_CHECKING:
-    from rlhf.data.containers import Container
+    from rlhf.data.readers.containers import Container
 
 
 def write_folder(
@@ -24,7 +24,7 @@ def write_folder(
         DataError: if there is no vote yet, the campaign has nothing of this form, or ``folder``
             exists or cannot be written.
     """
-    from rlhf.data.containers import write_rows
+    from rlhf.data.readers.containers import write_rows
 
     if not result.votes and not result.answers:
         raise DataError(

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from rlhf.config import DataConfig, SourceConfig
-from rlhf.data.files import digest
 from rlhf.data.mixture import weighted
+from rlhf.data.readers.files import digest
 from rlhf.data.sources import read
 from rlhf.errors import DataError
 from rlhf.records import Demonstration, Feedback, Preference, Prompt, content_hash

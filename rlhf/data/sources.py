@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from rlhf.config import SourceConfig
-from rlhf.data.dialogue import Row
-from rlhf.data.files import rows
-from rlhf.data.formats import SHAPES, TURNS, Item, Shape
-from rlhf.data.gathered import LeftOut
-from rlhf.data.votes import Judged
+from rlhf.data.readers.dialogue import Row
+from rlhf.data.readers.files import rows
+from rlhf.data.readers.foreign_tasks import LeftOut
+from rlhf.data.readers.formats import SHAPES, TURNS, Item, Shape
+from rlhf.data.readers.votes import Judged
 from rlhf.errors import DataError, reason
 from rlhf.records import (
     Comparison,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhf.config import DataConfig, RewardConfig, SourceConfig, build
-from rlhf.data.files import digest
 from rlhf.data.prepare import load
+from rlhf.data.readers.files import digest
 from rlhf.data.tokenized import encode_pair
 from rlhf.errors import DataError, RunError
 from rlhf.evaluate.floors import Floors

@@ -33,8 +33,8 @@ from labeling_ui.keeping import examine
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
 from labeling_ui.tasks import Settings, Task
-from rlhf.data.files import rows
-from rlhf.data.votes import Judged, votes
+from rlhf.data.readers.files import rows
+from rlhf.data.readers.votes import Judged, votes
 from rlhf.records import Comparison, Prompt, Response, to_json
 from tests.load import Choose, GradioLoad, Item, Load, Outcome, Served
 

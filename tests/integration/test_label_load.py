@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from rlhf.data.votes import Judged
+from rlhf.data.readers.votes import Judged
 from rlhf.records import Outcome, Vote
 from tests.benchmarks.label_load import made, raced, replayed
 

@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlhf.data.files import READERS, digest, rows
+from rlhf.data.readers.files import READERS, digest, rows
 from rlhf.errors import DataError
 
 ROWS = [{"prompt": "Hi", "chosen": "Hello.", "rejected": "No\u2028no"}, {"prompt": "Ünï", "n": 2}]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf.config import SourceConfig
-from rlhf.data.foreign import READERS, TOOLS, Haul, read_foreign, tool_of
-from rlhf.data.gathered import Gathered, Names
+from rlhf.data.readers.foreign import READERS, TOOLS, Haul, read_foreign, tool_of
+from rlhf.data.readers.foreign_tasks import Gathered, Names
 from rlhf.data.sources import read
 from rlhf.errors import DataError
 from rlhf.records import Comparison, Message, Preference

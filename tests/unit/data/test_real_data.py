@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.config import SourceConfig
-from rlhf.data.foreign import read_foreign
+from rlhf.data.readers.foreign import read_foreign
 from rlhf.data.sources import read, read_texts
 from rlhf.records import Demonstration, Feedback, Preference, Prompt
 

@@ -12,7 +12,7 @@ from labeling_ui.results import RaterCount, Status
 from labeling_ui.tasks import Task
 from labeling_ui.writing import write_folder
 from rlhf.config import SourceConfig
-from rlhf.data.containers import write_rows
+from rlhf.data.readers.containers import write_rows
 from rlhf.data.sources import read
 from rlhf.errors import DataError
 from rlhf.records import Feedback, Message, Preference, Prompt, Response, Tally, Vote

@@ -1,4 +1,4 @@
-"""Rows into files: the counterpart of :mod:`rlhf.data.files`."""
+"""Rows into files: the counterpart of :mod:`rlhf.data.readers.files`."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

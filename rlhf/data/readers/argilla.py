@@ -18,9 +18,9 @@ Drafts and discarded answers are not read where the shape tells them apart; the 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from rlhf.data.cells import text_at
-from rlhf.data.dialogue import Row, RowError
-from rlhf.data.gathered import (
+from rlhf.data.readers.cells import text_at
+from rlhf.data.readers.dialogue import Row, RowError
+from rlhf.data.readers.foreign_tasks import (
     Ballot,
     Found,
     Gathered,

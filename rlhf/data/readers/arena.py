@@ -18,9 +18,9 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from rlhf.data.cells import text_at
-from rlhf.data.dialogue import Row, RowError, conversation
-from rlhf.data.gathered import Ballot, Found, Gathered, LeftOut, Names, objects, useful
+from rlhf.data.readers.cells import text_at
+from rlhf.data.readers.dialogue import Row, RowError, conversation
+from rlhf.data.readers.foreign_tasks import Ballot, Found, Gathered, LeftOut, Names, objects, useful
 from rlhf.records import Message, Prompt, Response
 
 Turns = Sequence[str | None]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from rlhf.data.dialogue import Row, RowError, conversation, transcript
+from rlhf.data.readers.dialogue import Row, RowError, conversation, transcript
 from rlhf.records import Message, Metadata, Prompt
 
 RESPONSE = ("completion", "response", "output", "answer", "generation", "phrase")

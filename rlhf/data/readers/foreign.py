@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rlhf.data.arena import battle, is_arena
-from rlhf.data.argilla import feedback_record, is_argilla
-from rlhf.data.dialogue import Row
-from rlhf.data.files import rows
-from rlhf.data.gathered import UNCLEAR, Found, Gathered, LeftOut, Names, listed
-from rlhf.data.label_studio import annotated, is_label_studio
+from rlhf.data.readers.arena import battle, is_arena
+from rlhf.data.readers.argilla import feedback_record, is_argilla
+from rlhf.data.readers.dialogue import Row
+from rlhf.data.readers.files import rows
+from rlhf.data.readers.foreign_tasks import UNCLEAR, Found, Gathered, LeftOut, Names, listed
+from rlhf.data.readers.label_studio import annotated, is_label_studio
 from rlhf.errors import DataError, reason
 
 Tool = Literal["arena", "argilla", "label-studio"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import cast
 
-from rlhf.data.cells import first, prompt_at, text_at
-from rlhf.data.dialogue import Row, RowError
+from rlhf.data.readers.cells import first, prompt_at, text_at
+from rlhf.data.readers.dialogue import Row, RowError
 from rlhf.records import Comparison, Metadata, Outcome, Prompt, Response, Vote
 
 SIDES = (("response_a", "response_b"), ("response1", "response2"), ("arg1", "arg2"))

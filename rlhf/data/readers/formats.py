@@ -6,11 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from rlhf.config import Format
-from rlhf.data.cells import PROMPT, RESPONSE, first, number_in, prompt_at, response_at, text_at
-from rlhf.data.dialogue import Row, RowError, conversation, dialogue, transcript
-from rlhf.data.foreign import READERS, Tool
-from rlhf.data.gathered import UNCLEAR, LeftOut, Names
-from rlhf.data.votes import Judged, is_voted, ranked, votes
+from rlhf.data.readers.cells import (
+    PROMPT,
+    RESPONSE,
+    first,
+    number_in,
+    prompt_at,
+    response_at,
+    text_at,
+)
+from rlhf.data.readers.dialogue import Row, RowError, conversation, dialogue, transcript
+from rlhf.data.readers.foreign import READERS, Tool
+from rlhf.data.readers.foreign_tasks import UNCLEAR, LeftOut, Names
+from rlhf.data.readers.votes import Judged, is_voted, ranked, votes
 from rlhf.records import (
     Comparison,
     Demonstration,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, cast
 
-from rlhf.data.cells import text_at
-from rlhf.data.dialogue import Row, RowError, conversation
-from rlhf.data.votes import Judged
+from rlhf.data.readers.cells import text_at
+from rlhf.data.readers.dialogue import Row, RowError, conversation
+from rlhf.data.readers.votes import Judged
 from rlhf.records import Comparison, Message, Metadata, Outcome, Prompt, Response, Vote
 
 

@@ -12,9 +12,9 @@ value; with several buckets that is no ranking, and no vote.
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from rlhf.data.cells import first, text_at
-from rlhf.data.dialogue import Row, RowError
-from rlhf.data.gathered import (
+from rlhf.data.readers.cells import first, text_at
+from rlhf.data.readers.dialogue import Row, RowError
+from rlhf.data.readers.foreign_tasks import (
     Ballot,
     Found,
     Gathered,
