@@ -70,7 +70,7 @@ class Live:
 
         ``first`` is the number of the first prompt, where others came before it.
         """
-        from rlhf.model.generate import Sampling  # with torch, which a server may do without
+        from rlhf.model.engine.generate import Sampling  # with torch, which a server may do without
 
         policies = self.policies()
         name = policies.names[number]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         load_config,
     )
     from rlhf.errors import ConfigError, DataError, ModelError, RLHFError, RunError
-    from rlhf.model.generate import Sampling
+    from rlhf.model.engine.generate import Sampling
     from rlhf.model.policies import Policies, load_policies
     from rlhf.model.scorer import Scorer, load_scorer
     from rlhf.ppo.arguments import PPOArguments
@@ -118,7 +118,7 @@ _HOME = {
     "ModelError": "rlhf.errors",
     "RLHFError": "rlhf.errors",
     "RunError": "rlhf.errors",
-    "Sampling": "rlhf.model.generate",
+    "Sampling": "rlhf.model.engine.generate",
     "Policies": "rlhf.model.policies",
     "load_policies": "rlhf.model.policies",
     "Scorer": "rlhf.model.scorer",

@@ -17,7 +17,7 @@ from peft import PeftModel
 
 from rlhf.chat import stop_token_ids
 from rlhf.model.adapters import load_adapter
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.load import load_base, load_tokenizer
 from rlhf.model.scoring import at_temperature, taken_logprobs
 from rlhf.model.start import Start

@@ -143,7 +143,7 @@ def cache_bytes(shape: Shape, rows: int, tokens: int, drawn: int, dtype: int) ->
     """Keys and values of ``rows`` prompts of ``tokens`` and of what was ``drawn`` after them.
 
     Buffers have room for some tokens more, and are made anew when it is full, as in
-    :mod:`rlhf.model.cache`. A layer that slides keeps its window only.
+    :mod:`rlhf.model.engine.cache`. A layer that slides keeps its window only.
     """
     room = (
         tokens

@@ -14,10 +14,10 @@ from rlhf.chat import (
 from rlhf.config import ModelConfig
 from rlhf.errors import DataError, ModelError
 from rlhf.model.bases import Actor, Bases
-from rlhf.model.generate import Sampling, noise, sample_ids
+from rlhf.model.engine.batched_streaming import Growing, Together, may_mix
+from rlhf.model.engine.generate import Sampling, noise, sample_ids
 from rlhf.model.scoring import response_logits
 from rlhf.model.start import Start
-from rlhf.model.together import Growing, Together, may_mix
 from rlhf.records import Message, Prompt
 from rlhf.runs import is_run
 

@@ -10,11 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.config import ValueModel
 from rlhf.model.adapters import copy_adapter
-from rlhf.model.engines import Engine, InProcess
+from rlhf.model.engine.engines import Engine, InProcess
+from rlhf.model.engine.vllm import VLLM
 from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
 from rlhf.model.start import Start, load_start
-from rlhf.model.vllm import VLLM
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.rewards import RewardAdapter
 from rlhf.runs import is_run

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from rlhf.chat import decode_response, encode_prompt, stop_token_ids
-from rlhf.model.engines import Answers, Engine
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.engines import Answers, Engine
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import computes_in_fp32
 from rlhf.model.roles import acting_as

@@ -17,7 +17,7 @@ from rlhf.data.prepare import load
 from rlhf.data.tokenized import prompt_dataset
 from rlhf.evaluate.best_of_n import best_of, kl_of_best
 from rlhf.model.bases import Bases
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import Policies, load_policies
 from rlhf.model.scorer import Scorer, load_scorer
 from rlhf.model.start import Start

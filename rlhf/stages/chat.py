@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from rlhf.config import STRICT, Count, NonNegative
 from rlhf.errors import DataError
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import Policies, load_policies
 from rlhf.records import Message, Prompt
 

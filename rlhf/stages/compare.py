@@ -15,7 +15,7 @@ from rlhf.config import STRICT, Count, NonNegative, SourceConfig, to_dict
 from rlhf.data.sources import read
 from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.model.bases import Bases
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import Policies, load_policies
 from rlhf.records import Prompt, to_json
 from rlhf.report import Answer, Case, Report, case_from_json, case_to_json, comparison_page

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from rlhf.config import CONFIG_OF, load_config
 from rlhf.errors import ConfigError, RunError
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
 from rlhf.runs import newest_checkpoint, open_run

@@ -22,7 +22,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from rlhf.config import OnlineConfig
 from rlhf.data.prepare import load
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
-from rlhf.model.engines import InProcess
+from rlhf.model.engine.engines import InProcess
 from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.roles import ADAPTER_OF, only_trainable_train
 from rlhf.model.scoring import Sequences

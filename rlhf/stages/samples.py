@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.chat import decode_response, encode_prompt
 from rlhf.model.bases import context_length
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as
 from rlhf.model.shards import is_sharded
 from rlhf.records import Demonstration, Feedback, Preference, Prompt

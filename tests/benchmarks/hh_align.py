@@ -11,7 +11,7 @@ from rlhf.chat import decode_response
 from rlhf.config import DPOConfig, PPOConfig, SFTConfig, build
 from rlhf.evaluate.intervals import mean
 from rlhf.evaluate.winrate import gain, shares, win_rate
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.load import load_tokenizer
 from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer

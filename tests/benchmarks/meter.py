@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from rlhf.model import engines
+from rlhf.model.engine import engines
 from rlhf.ppo import collector
 from tests.benchmarks.roofline import synchronize
 from tests.live import Live, stored

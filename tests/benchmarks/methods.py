@@ -15,7 +15,7 @@ from typing import Any
 
 from rlhf.config import PPOConfig, load_config, load_stage
 from rlhf.model.bases import Bases
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer
 from rlhf.records import Preference, Prompt

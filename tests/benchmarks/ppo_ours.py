@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf.chat import encode_prompt
 from rlhf.config import RewardConfig, SFTConfig, build
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.load import load_tokenizer
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.trainer import PPOTrainer

@@ -43,7 +43,7 @@ def _watch() -> None:
             "forward": "forward",
             "get_reward": "forward",
         },
-        "rlhf.model.engines": {"sample_ids": "sampling"},
+        "rlhf.model.engine.engines": {"sample_ids": "sampling"},
         "rlhf.ppo.collector": {
             "logprobs": "forward",
             "scores": "forward",

@@ -10,7 +10,7 @@ from rlhf.data.sources import read
 from rlhf.evaluate.intervals import bootstrap_mean
 from rlhf.evaluate.text import chrf, corpus_bleu, corpus_chrf, perplexity, rouge_l, token_f1
 from rlhf.evaluate.winrate import gain
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Demonstration, Prompt
 from rlhf.stages import sft

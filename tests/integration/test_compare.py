@@ -10,7 +10,7 @@ import pytest
 from rlhf.chat import decode_response
 from rlhf.config import build
 from rlhf.errors import DataError, ModelError, RLHFError, RunError
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.load import load_tokenizer
 from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer

@@ -29,7 +29,7 @@ from rlhf.config import (
 )
 from rlhf.data.prepare import load
 from rlhf.errors import ConfigError, DataError, ModelError, RLHFError
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.load import load_base
 from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from rlhf.chat import encode_prompt
 from rlhf.errors import ModelError
 from rlhf.model.adapters import copy_adapter
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead, attach_score_head, head_size, load_head, save_head
 from rlhf.model.load import BaseSpec, compute_dtype, fingerprint, load_base, load_tokenizer
 from rlhf.model.roles import ADAPTER_OF, Role, acting_as, only_trainable_train, role_parameters

@@ -20,7 +20,7 @@ from rlhf.chat import encode_prompt, encode_response
 from rlhf.config import PPOConfig, RewardConfig, SFTConfig, ValueModel, build
 from rlhf.errors import DataError, ModelError, RunError
 from rlhf.model.adapters import load_adapter
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as, role_parameters
 from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import logprobs, response_states, sequences, token_logprobs_entropies

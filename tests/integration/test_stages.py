@@ -26,7 +26,7 @@ from rlhf.data.prepare import load
 from rlhf.errors import ConfigError, ModelError
 from rlhf.model.adapters import orthogonality, unrounded
 from rlhf.model.bases import Actor, InMemory
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.load import BaseSpec, load_base
 from rlhf.model.scorer import Scorer, load_scorer
 from rlhf.model.scoring import logprobs, sequences

@@ -6,9 +6,9 @@ import pytest
 
 from rlhf.config import Quantization, Tuning
 from rlhf.errors import DataError
-from rlhf.model.generate import Sampling
+from rlhf.model.engine.batched_streaming import MIXED
+from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import load_policies
-from rlhf.model.together import MIXED
 from rlhf.records import Message, Prompt
 from tests.tiny import ARCHITECTURES
 from tests.trained import random_run
@@ -173,7 +173,7 @@ def test_a_step_that_fails_is_told_to_who_took_it_and_the_others_go_on(runs):
 
 
 def test_who_comes_to_a_full_batch_waits(runs, monkeypatch):
-    monkeypatch.setattr("rlhf.model.together.MOST_ROWS", 2)
+    monkeypatch.setattr("rlhf.model.engine.batched_streaming.MOST_ROWS", 2)
     policies = load_policies(runs["lora", "nf4"])
     orders = [(policies.names[n % 2], n) for n in range(4)]
     wanted = [alone(policies, *order)[-1] for order in orders]

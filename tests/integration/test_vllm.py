@@ -14,12 +14,12 @@ from torch.testing import assert_close
 
 from rlhf.config import LoraConfig, ModelConfig
 from rlhf.errors import ModelError
-from rlhf.model import vllm
 from rlhf.model.adapters import new_adapter
+from rlhf.model.engine import vllm
+from rlhf.model.engine.vllm import VLLM
 from rlhf.model.load import load_base, load_tokenizer
 from rlhf.model.roles import role_parameters
 from rlhf.model.start import Start
-from rlhf.model.vllm import VLLM
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.trainer import PPOTrainer
 from tests.trained import random_run

@@ -27,7 +27,7 @@ class Mutation:
 VLLM = "tests/integration/test_vllm.py"
 PPO, BANDIT = "tests/integration/test_ppo.py", "tests/integration/test_ppo_bandit.py"
 OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "ppo/collector.py", "ppo/trainer.py"
-ROLLOUT, SCORING, GENERATE = "ppo/rollout.py", "model/scoring.py", "model/generate.py"
+ROLLOUT, SCORING, GENERATE = "ppo/rollout.py", "model/scoring.py", "model/engine/generate.py"
 
 MUTATIONS = {
     # GAE
@@ -172,7 +172,7 @@ MUTATIONS = {
         COLLECTOR, "if not evaluates or first == 0:", "if first == 0:", "as_it_is_now", VLLM
     ),
     "the server is sent the reference": Mutation(
-        "model/vllm.py", 'self.name, ADAPTER_OF["policy"])', 'self.name, ADAPTER_OF["reference"])',
+        "model/engine/vllm.py", 'self.name, ADAPTER_OF["policy"])', 'self.name, ADAPTER_OF["reference"])',
         "as_it_is_now", VLLM,
     ),
     # who learns

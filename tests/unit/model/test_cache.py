@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.cache_utils import DynamicCache
 
-from rlhf.model.cache import roomy_cache
+from rlhf.model.engine.cache import roomy_cache
 
 CONFIG = LlamaConfig(num_hidden_layers=2)
 STEPS = st.lists(st.one_of(st.integers(1, 90), st.lists(st.integers(0, 2), max_size=4)), max_size=8)

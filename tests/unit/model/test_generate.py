@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from rlhf.chat import encode_prompt
 from rlhf.config import ModelConfig
 from rlhf.model.adapters import new_adapter
-from rlhf.model.generate import Sampling, draw, noise, sample_ids
+from rlhf.model.engine.generate import Sampling, draw, noise, sample_ids
 from rlhf.model.load import load_base, load_tokenizer
 from rlhf.model.start import Start
 from rlhf.records import Prompt

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
-import rlhf.model.cache
+import rlhf.model.engine.cache
 from rlhf.config import LoraConfig, ModelConfig
 from rlhf.errors import ModelError
 from rlhf.model import memory
 from rlhf.model.adapters import copy_adapter, new_adapter
-from rlhf.model.cache import roomy_cache
-from rlhf.model.generate import Sampling, sample_ids
+from rlhf.model.engine.cache import roomy_cache
+from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.shapes import FAMILIES, KNOWN, Shape, read_shape
@@ -116,8 +116,8 @@ def test_the_cache_of_sampling_takes_what_is_planned(make_base, monkeypatch, fam
         caches.append(roomy_cache(of))
         return caches[-1]
 
-    monkeypatch.setattr("rlhf.model.generate.roomy_cache", seen)
-    monkeypatch.setattr("rlhf.model.generate.stop_token_ids", lambda _: (319,))
+    monkeypatch.setattr("rlhf.model.engine.generate.roomy_cache", seen)
+    monkeypatch.setattr("rlhf.model.engine.generate.stop_token_ids", lambda _: (319,))
     # longer than the window of those that slide
     sample_ids(model, tokenizer, [[5] * 70] * 3, Sampling(max_new_tokens=drawn, seed=1))
     assert len(caches) == 1
@@ -128,7 +128,7 @@ def test_the_cache_of_sampling_takes_what_is_planned(make_base, monkeypatch, fam
         found += sum(tensor.nbytes for tensor in held)
     # the last token is drawn and never read
     assert found == memory.cache_bytes(read_shape(base), 3, 70, drawn - 1, 4)
-    assert rlhf.model.cache._ROOM == memory.CACHE_ROOM
+    assert rlhf.model.engine.cache._ROOM == memory.CACHE_ROOM
 
 
 @pytest.mark.parametrize("base", KNOWN)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.chat import stop_token_ids
-from rlhf.model.cache import roomy_cache
+from rlhf.model.engine.cache import roomy_cache
 from rlhf.model.scoring import at_temperature, learns_prompt, next_logits, trunk
 
 _CROWDED = 0.8

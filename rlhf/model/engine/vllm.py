@@ -22,8 +22,8 @@ from rlhf import processes
 from rlhf.chat import stop_token_ids
 from rlhf.errors import ModelError
 from rlhf.model.adapters import save_adapter
-from rlhf.model.engines import Answers
-from rlhf.model.generate import Sampling, Watch
+from rlhf.model.engine.engines import Answers
+from rlhf.model.engine.generate import Sampling, Watch
 from rlhf.model.load import BaseSpec, fingerprint
 from rlhf.model.roles import ADAPTER_OF
 

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from rlhf.model.bases import Actor
-from rlhf.model.cache import roomy_cache
-from rlhf.model.generate import draw, padded
+from rlhf.model.engine.cache import roomy_cache
+from rlhf.model.engine.generate import draw, padded
 
 MOST_ROWS = 16
 """Answers in one batch; who comes later waits until one has ended."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.model.generate import Sampling, Watch, sample_ids
+from rlhf.model.engine.generate import Sampling, Watch, sample_ids
 from rlhf.model.roles import acting_as
 
 
@@ -53,6 +53,6 @@ class InProcess:
     def answer(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, watch: Watch | None = None
     ) -> Answers:
-        """See :func:`rlhf.model.generate.sample_ids`."""
+        """See :func:`rlhf.model.engine.generate.sample_ids`."""
         with acting_as(self.model, "policy"):
             return Answers(sample_ids(self.model, self.tokenizer, prompts, sampling, watch=watch))
