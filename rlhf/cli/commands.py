@@ -71,7 +71,7 @@ def _doctor(_: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from rlhf.config import build
-    from rlhf.stages.plan import PlanOptions, facts, run, table
+    from rlhf.memory.plan import PlanOptions, facts, run, table
 
     given = _given(options)
     as_json = given.pop("json")

@@ -26,9 +26,9 @@ from unittest.mock import patch
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from rlhf.memory.phases import phases
+from rlhf.memory.shapes import read_shape
 from rlhf.model.load import compute_dtype
-from rlhf.model.shapes import read_shape
-from rlhf.stages.budget import phases
 from tests.benchmarks.common import report
 from tests.benchmarks.gpu_cases import CASES, SMALL, Case, Place, enter, fastest, prepare, tokens
 from tests.benchmarks.meter import Meter

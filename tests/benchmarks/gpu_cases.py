@@ -18,11 +18,11 @@ from rlhf.config import (
     build,
 )
 from rlhf.config.yaml_io import read_yaml
+from rlhf.memory.phases import Setup
+from rlhf.memory.plan import PLANNED
+from rlhf.memory.shapes import read_shape
 from rlhf.model import scoring
-from rlhf.model.shapes import read_shape
 from rlhf.ppo import collector, rollout
-from rlhf.stages.budget import Setup
-from rlhf.stages.plan import PLANNED
 from tests.benchmarks.random_base import write_data
 from tests.benchmarks.roofline import Peaks, Work
 

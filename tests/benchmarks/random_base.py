@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.quantizers.auto import AutoHfQuantizer
 
+from rlhf.memory.shapes import KNOWN
 from rlhf.model.load import BaseSpec, _quantization, compute_dtype, device, differentiable
-from rlhf.model.shapes import KNOWN
 
 SMALL: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 512, "hidden_size": 128, "intermediate_size": 448,

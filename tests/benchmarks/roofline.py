@@ -8,9 +8,9 @@ from functools import cache
 import torch
 
 from rlhf.config import ModelConfig
+from rlhf.memory.shapes import Shape
+from rlhf.memory.weights import adapter_tensors, rest_bytes, trunk_bytes
 from rlhf.model.load import compute_dtype, device
-from rlhf.model.memory import adapter_tensors, rest_bytes, trunk_bytes
-from rlhf.model.shapes import Shape
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pytest
 
 from rlhf import cli
 from rlhf.config import ModelConfig, SFTConfig, load_config
-from rlhf.model import memory
-from rlhf.model.shapes import KNOWN, read_shape
-from rlhf.stages.budget import Setup, phases
-from rlhf.stages.plan import PLANNED, RESERVE, PlanOptions, facts, run, stage_of, table
+from rlhf.memory import weights
+from rlhf.memory.phases import Setup, phases
+from rlhf.memory.plan import PLANNED, RESERVE, PlanOptions, facts, run, stage_of, table
+from rlhf.memory.shapes import KNOWN, read_shape
 from tests.unit.test_cli import ENVIRONMENT, mistake
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_the_8b_ppo_plan_adds_up_from_its_parts():
     by_phase = {p.name: {i.name: i.bytes for i in p.items} for p in found.phases}
     assert list(by_phase) == ["sampling", "scoring", "training"]
     for items in by_phase.values():
-        assert items["base in nf4"] == memory.trunk_bytes(shape, "nf4", 2)
+        assert items["base in nf4"] == weights.trunk_bytes(shape, "nf4", 2)
         assert items["embeddings and output"] == 2 * 128256 * 4096 * 2
         for role in ("policy", "reference", "reward", "value"):
             assert items[f"adapter: {role}"] == 41_943_040 * 4

@@ -12,12 +12,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf.config import LoraConfig, ModelConfig
-from rlhf.model import activations, scoring
-from rlhf.model.activations import Pass
+from rlhf.memory import activations
+from rlhf.memory.activations import Pass
+from rlhf.memory.shapes import Shape, read_shape
+from rlhf.model import scoring
 from rlhf.model.adapters import new_adapter
 from rlhf.model.load import BaseSpec, load_base
 from rlhf.model.scoring import Sequences, logprobs, response_states, sequences, token_logprobs
-from rlhf.model.shapes import Shape, read_shape
 from tests import tiny
 from tests.live import Live
 

@@ -15,13 +15,13 @@ from transformers.cache_utils import DynamicCache
 import rlhf.model.engine.cache
 from rlhf.config import LoraConfig, ModelConfig
 from rlhf.errors import ModelError
-from rlhf.model import memory
+from rlhf.memory import weights
+from rlhf.memory.shapes import FAMILIES, KNOWN, Shape, read_shape
 from rlhf.model.adapters import copy_adapter, new_adapter
 from rlhf.model.engine.cache import roomy_cache
 from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
-from rlhf.model.shapes import FAMILIES, KNOWN, Shape, read_shape
 from tests.live import stored
 
 
@@ -30,7 +30,7 @@ from tests.live import stored
 def test_a_base_takes_the_bytes_that_are_planned(make_base, family: str, storage: Any):
     base = str(make_base(family))
     shape = read_shape(base)
-    planned = memory.trunk_bytes(shape, storage, 4) + memory.rest_bytes(shape, 4)
+    planned = weights.trunk_bytes(shape, storage, 4) + weights.rest_bytes(shape, 4)
     model = load_base(BaseSpec(base, storage=storage))
     assert stored(model) == planned + shape.embeddings * 4
 
@@ -45,14 +45,14 @@ def test_an_adapter_has_the_tensors_that_are_planned(make_base, family: str, tun
     storage = "nf4" if tuning == "qlora" else "none"
     model = new_adapter(load_base(BaseSpec(base, storage=storage)), config)
     sizes = [p.numel() for p in model.parameters() if p.requires_grad]
-    assert sorted(sizes) == sorted(memory.adapter_tensors(read_shape(base), config))
+    assert sorted(sizes) == sorted(weights.adapter_tensors(read_shape(base), config))
 
 
 def test_some_layers_only(base):
     config = ModelConfig(base=str(base), lora=LoraConfig(rank=4, target_modules=["q_proj"]))
     model = new_adapter(load_base(BaseSpec(str(base))), config)
     sizes = [p.numel() for p in model.parameters() if p.requires_grad]
-    assert sizes == memory.adapter_tensors(read_shape(str(base)), config)
+    assert sizes == weights.adapter_tensors(read_shape(str(base)), config)
 
 
 def four_roles(base: str, config: ModelConfig):
@@ -67,11 +67,11 @@ def test_four_adapters_on_one_4_bit_base_with_two_heads_take_what_is_planned(bas
     shape = read_shape(str(base))
     model, heads = four_roles(str(base), config)
     planned = (
-        memory.trunk_bytes(shape, "nf4", 4)
-        + memory.rest_bytes(shape, 4)
+        weights.trunk_bytes(shape, "nf4", 4)
+        + weights.rest_bytes(shape, 4)
         + shape.embeddings * 4
-        + 4 * memory.adapter_bytes(shape, config)
-        + 2 * 4 * sum(memory.head_tensors(shape))
+        + 4 * weights.adapter_bytes(shape, config)
+        + 2 * 4 * sum(weights.head_tensors(shape))
     )
     assert stored(model, *heads) == planned
 
@@ -100,9 +100,9 @@ def test_an_optimizer_keeps_what_is_planned_after_a_step(optim: str):
     for tensor in tensors:
         tensor.grad = torch.randn_like(tensor)
     optimizer.step()
-    assert states(optimizer) == memory.optimizer_bytes(sizes, optim)
-    assert memory.optimizer_bytes(sizes, f"paged_{optim}") == memory.optimizer_bytes(sizes, optim)
-    assert memory.optimizer_bytes(sizes, "adafactor") is None
+    assert states(optimizer) == weights.optimizer_bytes(sizes, optim)
+    assert weights.optimizer_bytes(sizes, f"paged_{optim}") == weights.optimizer_bytes(sizes, optim)
+    assert weights.optimizer_bytes(sizes, "adafactor") is None
 
 
 @pytest.mark.parametrize("drawn", [9, 65, 66, 130, 131])
@@ -127,8 +127,8 @@ def test_the_cache_of_sampling_takes_what_is_planned(make_base, monkeypatch, fam
         held = (layer.keys, layer.values) if layer.is_sliding else layer._buffers
         found += sum(tensor.nbytes for tensor in held)
     # the last token is drawn and never read
-    assert found == memory.cache_bytes(read_shape(base), 3, 70, drawn - 1, 4)
-    assert rlhf.model.engine.cache._ROOM == memory.CACHE_ROOM
+    assert found == weights.cache_bytes(read_shape(base), 3, 70, drawn - 1, 4)
+    assert rlhf.model.engine.cache._ROOM == weights.CACHE_ROOM
 
 
 @pytest.mark.parametrize("base", KNOWN)
@@ -145,7 +145,7 @@ def test_a_known_base_of_full_size_holds_what_is_planned(base: str):
     assert shape.in_linears == in_linears
     # half a byte, a byte for 64 numbers, four for 64 * 256, and two tables and a mean per layer
     packed = in_linears // 2 + in_linears // 64 + in_linears // 2**14 * 4
-    assert memory.trunk_bytes(shape, "nf4", 2) == packed + len(linears) * (272 + 1) * 4
+    assert weights.trunk_bytes(shape, "nf4", 2) == packed + len(linears) * (272 + 1) * 4
     names = {n.rpartition(".")[2]: m for n, m in model.model.layers[0].named_modules()}
     for linear in shape.linears:
         module = names[linear.name]
@@ -156,11 +156,11 @@ def test_llama_8b_by_hand():
     """The figures of the note that the design rests on: 5.70 GB of base, .168 GB an adapter."""
     shape = read_shape("meta-llama/Llama-3.1-8B")
     assert shape.parameters == 8_030_261_248
-    base = memory.trunk_bytes(shape, "nf4", 2) + memory.rest_bytes(shape, 2)
+    base = weights.trunk_bytes(shape, "nf4", 2) + weights.rest_bytes(shape, 2)
     assert (base + shape.embeddings * 2) / 1e9 == pytest.approx(5.70, abs=0.005)
-    assert memory.adapter_bytes(shape, ModelConfig(base="x")) == 41_943_040 * 4
+    assert weights.adapter_bytes(shape, ModelConfig(base="x")) == 41_943_040 * 4
     # 32 layers, keys and values, 8 heads of 128, 2 bytes: 131 kB for each token, and room for 64
-    assert memory.cache_bytes(shape, 1, 1, 0, 2) == 65 * 131_072
+    assert weights.cache_bytes(shape, 1, 1, 0, 2) == 65 * 131_072
 
 
 sizes = st.integers(1, 40).map(lambda n: n * 64)
@@ -168,14 +168,14 @@ sizes = st.integers(1, 40).map(lambda n: n * 64)
 
 @given(inputs=sizes, outputs=sizes)
 def test_a_layer_in_4_bits_takes_what_is_planned(inputs: int, outputs: int):
-    from rlhf.model.shapes import Linear
+    from rlhf.memory.shapes import Linear
 
     layer = Linear4bit(inputs, outputs, bias=False, quant_type="nf4")
     weight = layer.weight
     assert isinstance(weight, Params4bit)
     weight.data = torch.randn(outputs, inputs)
     layer = layer.to("cpu")
-    assert stored(layer) == memory.weight_bytes(Linear("x", inputs, outputs), "nf4", 4)
+    assert stored(layer) == weights.weight_bytes(Linear("x", inputs, outputs), "nf4", 4)
 
 
 def test_a_model_of_another_kind_is_refused_and_those_that_can_be_planned_are_named():

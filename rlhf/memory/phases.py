@@ -13,9 +13,9 @@ from rlhf.config import (
     SFTConfig,
     StageConfig,
 )
-from rlhf.model import activations as a
-from rlhf.model import memory as m
-from rlhf.model.shapes import Shape
+from rlhf.memory import activations as a
+from rlhf.memory import weights as m
+from rlhf.memory.shapes import Shape
 
 DEFAULT_OPTIM = "adamw_torch_fused"
 """Transformers', where ``trainer.optim`` does not say otherwise."""

@@ -1,7 +1,7 @@
 """What a model keeps in memory, in bytes: arithmetic on its shape, without torch.
 
 Everything here is exact, to the byte; tests count the bytes of real tensors against it. What a
-forward and a backward pass need besides is in :mod:`rlhf.model.activations`. A GPU's allocator
+forward and a backward pass need besides is in :mod:`rlhf.memory.activations`. A GPU's allocator
 rounds each tensor up to 512 bytes, which is not counted.
 """
 
@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 from rlhf.config import LoraConfig, ModelConfig
-from rlhf.model.shapes import Linear, Shape
+from rlhf.memory.shapes import Linear, Shape
 
 Storage = Literal["none", "int8", "nf4"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rlhf.config import ModelConfig
-from rlhf.model.memory import FP32, INT64, adapted, adapter_tensors
-from rlhf.model.shapes import FAMILIES, Shape
+from rlhf.memory.shapes import FAMILIES, Shape
+from rlhf.memory.weights import FP32, INT64, adapted, adapter_tensors
 
 Attention = Literal["sdpa", "eager"]
 

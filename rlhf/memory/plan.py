@@ -25,11 +25,11 @@ from rlhf.config import (
     load_config,
 )
 from rlhf.errors import ConfigError, RunError
-from rlhf.model import memory
-from rlhf.model.activations import Attention
-from rlhf.model.shapes import Shape, read_shape
+from rlhf.memory import weights
+from rlhf.memory.activations import Attention
+from rlhf.memory.phases import DEFAULT_OPTIM, Phase, Setup, phases
+from rlhf.memory.shapes import Shape, read_shape
 from rlhf.runs import is_run, open_run
-from rlhf.stages.budget import DEFAULT_OPTIM, Phase, Setup, phases
 
 RESERVE = 1 << 30
 """Left for CUDA's context, its libraries and the allocator's gaps; an allowance, not measured."""
@@ -248,10 +248,10 @@ def _notes(config: StageConfig, setup: Setup) -> Iterator[str]:
         yield f"prompts of {prompt} tokens and responses of {config.max_new_tokens}, all of them"
     else:
         yield f"rows of {config.data.max_length} tokens, all of them"
-    words = "16-bit arithmetic" if setup.compute == memory.FP32 // 2 else "fp32 arithmetic"
+    words = "16-bit arithmetic" if setup.compute == weights.FP32 // 2 else "fp32 arithmetic"
     yield f"{words}; computed, not measured"
     optim = str(config.trainer.get("optim", DEFAULT_OPTIM))
-    if memory.optimizer_bytes([1], optim) is None:
+    if weights.optimizer_bytes([1], optim) is None:
         yield f"the states of optim: {optim} are not known here and counted as Adam's"
     if optim.startswith("paged_"):
         yield f"optim: {optim} moves its states out of the GPU where memory runs short"
