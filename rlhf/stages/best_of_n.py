@@ -26,7 +26,7 @@ from rlhf.ppo.rewards import reward_start
 from rlhf.records import Demonstration, Message, Prompt, to_json
 from rlhf.report import write_run_report
 from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
-from rlhf.stages.training import refuse_launcher
+from rlhf.training.arguments import refuse_launcher
 
 _NUM_SHOWN = 6
 

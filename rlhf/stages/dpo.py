@@ -20,15 +20,15 @@ from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.samples import record_samples
-from rlhf.stages.trainer import PairStageTrainer
-from rlhf.stages.training import (
+from rlhf.training.arguments import (
     precision,
     save_trained,
     train,
     training_arguments,
     within_context,
 )
+from rlhf.training.samples import record_samples
+from rlhf.training.trainer import PairStageTrainer
 
 
 def run(config: DPOConfig, *, resume: bool = False) -> Path:

@@ -22,9 +22,7 @@ from rlhf.model.start import load_start, starting_point
 from rlhf.records import Feedback
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.samples import record_samples
-from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import (
+from rlhf.training.arguments import (
     precision,
     refuse_launcher,
     save_trained,
@@ -32,6 +30,8 @@ from rlhf.stages.training import (
     training_arguments,
     within_context,
 )
+from rlhf.training.samples import record_samples
+from rlhf.training.trainer import StageTrainer
 
 Row = dict[str, Any]
 

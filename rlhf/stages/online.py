@@ -37,9 +37,7 @@ from rlhf.records import Prompt
 from rlhf.report import write_run_report
 from rlhf.runs import Run, new_run
 from rlhf.stages.responses import prompts_that_fit, reward_parents, rewards_of
-from rlhf.stages.samples import record_samples
-from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import (
+from rlhf.training.arguments import (
     precision,
     refuse_launcher,
     save_trained,
@@ -47,6 +45,8 @@ from rlhf.stages.training import (
     training_arguments,
     within_context,
 )
+from rlhf.training.samples import record_samples
+from rlhf.training.trainer import StageTrainer
 
 _log = logging.getLogger(__name__)
 _UNITS = "score_units.json"

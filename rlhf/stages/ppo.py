@@ -16,14 +16,14 @@ from rlhf.records import Prompt
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.stages.responses import prompts_that_fit, reward_parents, rewards_of
-from rlhf.stages.samples import record_samples
-from rlhf.stages.training import (
+from rlhf.training.arguments import (
     precision,
     save_trained,
     train,
     training_arguments,
     within_context,
 )
+from rlhf.training.samples import record_samples
 
 
 def run(config: PPOConfig, *, resume: bool = False) -> Path:

@@ -29,8 +29,8 @@ from rlhf.records import Demonstration
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.sandbox.corpus import documents
-from rlhf.stages.shares import Sharing
-from rlhf.stages.training import save_trained, train, training_arguments
+from rlhf.training.arguments import save_trained, train, training_arguments
+from rlhf.training.distributed_batches import Sharing
 
 Row = dict[str, list[int]]
 

@@ -29,14 +29,14 @@ from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.trainer import PairStageTrainer
-from rlhf.stages.training import (
+from rlhf.training.arguments import (
     precision,
     save_trained,
     train,
     training_arguments,
     within_context,
 )
+from rlhf.training.trainer import PairStageTrainer
 
 _NUM_MEASURED = 256
 """Training pairs on which the scale of the scores is measured."""
@@ -121,7 +121,7 @@ class PairTrainer(PairStageTrainer, RewardTrainer):
         return self.of_step(mean, inputs, num_items_in_batch)
 
     def leave_out(self, batch: dict[str, Any], first: int) -> None:
-        """See :class:`rlhf.stages.shares.Sharing`."""
+        """See :class:`rlhf.training.distributed_batches.Sharing`."""
         batch["num_pairs"] = first
 
 

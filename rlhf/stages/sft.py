@@ -17,15 +17,15 @@ from rlhf.model.start import Start, load_start, starting_point
 from rlhf.records import Demonstration
 from rlhf.report import write_run_report
 from rlhf.runs import new_run
-from rlhf.stages.samples import record_samples
-from rlhf.stages.trainer import StageTrainer
-from rlhf.stages.training import (
+from rlhf.training.arguments import (
     precision,
     save_trained,
     train,
     training_arguments,
     within_context,
 )
+from rlhf.training.samples import record_samples
+from rlhf.training.trainer import StageTrainer
 
 
 def run(config: SFTConfig, *, resume: bool = False) -> Path:

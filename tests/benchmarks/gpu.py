@@ -98,7 +98,7 @@ def run(case: Case, place: Place) -> dict[str, Any]:
         stack.enter_context(redirect_stdout(sys.stderr))
         stack.enter_context(patch("rlhf.model.start.load_base", random_base))
         # the responses that a run shows are not what is measured
-        stack.enter_context(patch("rlhf.stages.samples._LONGEST", 1))
+        stack.enter_context(patch("rlhf.training.samples._LONGEST", 1))
         _start_from(case, place)
         enter(stack, case.other)
         stack.enter_context(meter.watching())

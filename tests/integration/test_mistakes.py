@@ -221,7 +221,7 @@ def test_a_full_disk(mistake: Mistake, monkeypatch: pytest.MonkeyPatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("rlhf.stages.sft.save_trained", full)
-    monkeypatch.setattr("rlhf.stages.trainer.save_file", full)
+    monkeypatch.setattr("rlhf.training.trainer.save_file", full)
     assert "the disk is full" in mistake("sft")
 
 

@@ -35,7 +35,7 @@ from rlhf.records import Preference
 from rlhf.runs import open_run
 from rlhf.stages import dpo, reward, sft
 from rlhf.stages.reward import PairTrainer, scoring
-from rlhf.stages.trainer import ByLength
+from rlhf.training.trainer import ByLength
 from tests import tiny
 from tests.stages import QLORA, config, watching
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf.stages.trainer import ByLength
+from rlhf.training.trainer import ByLength
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=200)
 

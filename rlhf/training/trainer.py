@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 
 from rlhf.model.adapters import rank_state, restore_ranks
 from rlhf.model.shards import put, whole
-from rlhf.stages.shares import Sharing
+from rlhf.training.distributed_batches import Sharing
 
 _TRAINED = "trained.safetensors"
 _RANKS = "ranks.safetensors"

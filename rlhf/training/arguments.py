@@ -33,7 +33,7 @@ from rlhf.model.load import compute_dtype, quantized
 from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
 from rlhf.runs import Run
-from rlhf.stages.progress import Progress
+from rlhf.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
