@@ -4,7 +4,7 @@ from torch import Tensor
 
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.objectives import clipped_policy_loss, clipped_value_loss, k2_loss, masked_mean
-from rlhf.ppo.rollout import MicroBatch, PerToken
+from rlhf.rollouts.rollout import MicroBatch, PerToken
 
 
 def policy_loss(new: PerToken, inputs: MicroBatch, args: PPOArguments) -> Tensor:

@@ -22,16 +22,22 @@ from rlhf.model.adapters import copy_adapter
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo import checkpoints
-from rlhf.ppo.actors import add_value, load_policy, sampling_engine
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.collector import Collector, ScoreUnits
-from rlhf.ppo.health import complaints
 from rlhf.ppo.losses import policy_loss, update_metrics, value_loss
 from rlhf.ppo.objectives import adapted_kl_coef, explained_variance
-from rlhf.ppo.order import PromptOrder, shuffled
-from rlhf.ppo.rewards import RewardFunc, Rewards
-from rlhf.ppo.rollout import MicroBatch, micro_batches
-from rlhf.ppo.together import Means, add_up_gradients, refuse_shards, start_alike, sum_over_all
+from rlhf.rollouts.actors import add_value, load_policy, sampling_engine
+from rlhf.rollouts.collector import Collector, ScoreUnits
+from rlhf.rollouts.diagnostics import complaints
+from rlhf.rollouts.distributed import (
+    Means,
+    add_up_gradients,
+    refuse_shards,
+    start_alike,
+    sum_over_all,
+)
+from rlhf.rollouts.prompt_order import PromptOrder, shuffled
+from rlhf.rollouts.rewards import RewardFunc, Rewards
+from rlhf.rollouts.rollout import MicroBatch, micro_batches
 
 _log = logging.getLogger(__name__)
 

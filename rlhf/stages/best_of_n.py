@@ -21,10 +21,10 @@ from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import Policies, load_policies
 from rlhf.model.scorer import Scorer, load_scorer
 from rlhf.model.start import Start
-from rlhf.ppo.order import PromptOrder
-from rlhf.ppo.rewards import reward_start
 from rlhf.records import Demonstration, Message, Prompt, to_json
 from rlhf.report import write_run_report
+from rlhf.rollouts.prompt_order import PromptOrder
+from rlhf.rollouts.rewards import reward_start
 from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
 from rlhf.training.arguments import refuse_launcher
 

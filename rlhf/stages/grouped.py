@@ -10,8 +10,8 @@ from rlhf.chat import encode_prompt
 from rlhf.config import GRPOConfig, RLOOConfig
 from rlhf.model.scoring import response_states, token_logprobs_entropies
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.collector import as_prompt
-from rlhf.stages.online import OnlineTrainer, joined
+from rlhf.rollouts.collector import as_prompt
+from rlhf.rollouts.trl_trainer import OnlineTrainer, joined
 
 
 class GroupedTrainer(OnlineTrainer):

@@ -8,8 +8,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from rlhf.config import GRPOConfig
 from rlhf.ppo.arguments import PPOArguments
+from rlhf.rollouts.trl_trainer import Method, run_online
 from rlhf.stages.grouped import GroupedTrainer, grouped_knobs
-from rlhf.stages.online import Method, run_online
 
 
 def run(config: GRPOConfig, *, resume: bool = False) -> Path:

@@ -18,7 +18,7 @@ from trl.experimental.online_dpo.online_dpo_trainer import OnlineDPOTrainer
 from rlhf.config import OnlineDPOConfig
 from rlhf.model.scoring import logprobs
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.stages.online import Method, OnlineTrainer, run_online
+from rlhf.rollouts.trl_trainer import Method, OnlineTrainer, run_online
 
 
 def run(config: OnlineDPOConfig, *, resume: bool = False) -> Path:

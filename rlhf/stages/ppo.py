@@ -14,8 +14,8 @@ from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
+from rlhf.rollouts.sources import prompts_that_fit, reward_parents, rewards_of
 from rlhf.runs import new_run
-from rlhf.stages.responses import prompts_that_fit, reward_parents, rewards_of
 from rlhf.training.arguments import (
     precision,
     save_trained,

@@ -7,8 +7,8 @@ from trl.trainer.rloo_config import RLOOConfig as RLOOArguments
 from trl.trainer.rloo_trainer import RLOOTrainer
 
 from rlhf.config import RLOOConfig
+from rlhf.rollouts.trl_trainer import Method, run_online
 from rlhf.stages.grouped import GroupedTrainer, grouped_knobs
-from rlhf.stages.online import Method, run_online
 
 
 def run(config: RLOOConfig, *, resume: bool = False) -> Path:

@@ -22,7 +22,7 @@ from rlhf.memory.phases import Setup
 from rlhf.memory.plan import PLANNED
 from rlhf.memory.shapes import read_shape
 from rlhf.model import scoring
-from rlhf.ppo import collector, rollout
+from rlhf.rollouts import collector, rollout
 from tests.benchmarks.random_base import write_data
 from tests.benchmarks.roofline import Peaks, Work
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from rlhf.model.engine import engines
-from rlhf.ppo import collector
+from rlhf.rollouts import collector
 from tests.benchmarks.roofline import synchronize
 from tests.live import Live, stored
 

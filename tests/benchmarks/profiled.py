@@ -44,7 +44,7 @@ def _watch() -> None:
             "get_reward": "forward",
         },
         "rlhf.model.engine.engines": {"sample_ids": "sampling"},
-        "rlhf.ppo.collector": {
+        "rlhf.rollouts.collector": {
             "logprobs": "forward",
             "scores": "forward",
             "values": "forward",

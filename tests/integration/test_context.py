@@ -6,8 +6,8 @@ import pytest
 
 from rlhf.config import DPOConfig, PPOConfig, RewardConfig, SFTConfig, build
 from rlhf.errors import DataError
-from rlhf.ppo.order import shuffled
 from rlhf.records import Demonstration, Message, Preference, Prompt, to_json
+from rlhf.rollouts.prompt_order import shuffled
 from rlhf.stages import dpo, ppo, reward, sft
 from tests.trained import random_run
 

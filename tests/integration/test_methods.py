@@ -36,11 +36,11 @@ from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import logprobs, sequences
 from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration, Message, Prompt, to_json
+from rlhf.rollouts.trl_trainer import OnlineTrainer, joined
 from rlhf.runs import open_run
 from rlhf.sandbox.world import prompts as sandbox_prompts
 from rlhf.stages import best_of_n, grpo, kto, online_dpo, ppo, reward, rloo, sft
 from rlhf.stages.kto import mismatched
-from rlhf.stages.online import OnlineTrainer, joined
 from tests import tiny
 from tests.stages import QLORA, Watched, config, watching
 from tests.trained import random_run

@@ -27,9 +27,9 @@ from rlhf.model.scoring import logprobs, response_states, sequences, token_logpr
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.ppo.objectives import clipped_policy_loss
-from rlhf.ppo.rollout import micro_batches
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt, to_json
+from rlhf.rollouts.rollout import micro_batches
 from rlhf.runs import open_run
 from rlhf.sandbox.world import prompts as sandbox_prompts
 from rlhf.stages import ppo, reward, sft

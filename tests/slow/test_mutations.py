@@ -26,8 +26,8 @@ class Mutation:
 
 VLLM = "tests/integration/test_vllm.py"
 PPO, BANDIT = "tests/integration/test_ppo.py", "tests/integration/test_ppo_bandit.py"
-OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "ppo/collector.py", "ppo/trainer.py"
-ROLLOUT, SCORING, GENERATE = "ppo/rollout.py", "model/scoring.py", "model/engine/generate.py"
+OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "rollouts/collector.py", "ppo/trainer.py"
+ROLLOUT, SCORING, GENERATE = "rollouts/rollout.py", "model/scoring.py", "model/engine/generate.py"
 
 MUTATIONS = {
     # GAE

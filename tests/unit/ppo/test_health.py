@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf.ppo.health import complaints
+from rlhf.rollouts.diagnostics import complaints
 
 HEALTHY = {
     "objective/kl": (0.0, 3.0),

@@ -16,7 +16,7 @@ from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.rewards import RewardAdapter
+from rlhf.rollouts.rewards import RewardAdapter
 from rlhf.runs import is_run
 
 _SERVED = "served"

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.config import DataConfig, OnlineConfig
 from rlhf.data.tokenized import prompt_dataset
-from rlhf.ppo.rewards import RewardFunc
 from rlhf.records import Prompt, to_json
+from rlhf.rollouts.rewards import RewardFunc
 from rlhf.runs import POLICY_STAGES, open_run
 from rlhf.sandbox.measure import gold_score
 

@@ -32,10 +32,10 @@ from rlhf.model.scoring import (
 )
 from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.objectives import masked_mean, overlong_penalty, probability_ratio
-from rlhf.ppo.rewards import RewardAdapter, Rewards
-from rlhf.ppo.rollout import Rollout, select
-from rlhf.ppo.together import lists_of_all, of_all, share
 from rlhf.records import Message, Prompt
+from rlhf.rollouts.distributed import lists_of_all, of_all, share
+from rlhf.rollouts.rewards import RewardAdapter, Rewards
+from rlhf.rollouts.rollout import Rollout, select
 
 Row = Mapping[str, Any]
 """A row of the dataset: ``prompt`` as text or messages, and what callables want besides."""

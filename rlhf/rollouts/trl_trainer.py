@@ -28,15 +28,15 @@ from rlhf.model.roles import ADAPTER_OF, only_trainable_train
 from rlhf.model.scoring import Sequences
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
-from rlhf.ppo.collector import Collector, ScoreUnits
-from rlhf.ppo.health import complaints
-from rlhf.ppo.order import PromptOrder
-from rlhf.ppo.rewards import Rewards
-from rlhf.ppo.rollout import Rollout
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
+from rlhf.rollouts.collector import Collector, ScoreUnits
+from rlhf.rollouts.diagnostics import complaints
+from rlhf.rollouts.prompt_order import PromptOrder
+from rlhf.rollouts.rewards import Rewards
+from rlhf.rollouts.rollout import Rollout
+from rlhf.rollouts.sources import prompts_that_fit, reward_parents, rewards_of
 from rlhf.runs import Run, new_run
-from rlhf.stages.responses import prompts_that_fit, reward_parents, rewards_of
 from rlhf.training.arguments import (
     precision,
     refuse_launcher,
