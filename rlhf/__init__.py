@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         load_config,
     )
     from rlhf.errors import ConfigError, DataError, ModelError, RLHFError, RunError
+    from rlhf.label_client.client import LabelClient
     from rlhf.model.engine.generate import Sampling
     from rlhf.model.policies import Policies, load_policies
     from rlhf.model.scorer import Scorer, load_scorer
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
         to_json,
     )
     from rlhf.runs import FinishedRun, list_runs, open_run
-    from rlhf.stages.label_client import LabelClient
 
 __all__ = [
     "BestOfNConfig",
@@ -139,7 +139,7 @@ _HOME = {
     "FinishedRun": "rlhf.runs",
     "list_runs": "rlhf.runs",
     "open_run": "rlhf.runs",
-    "LabelClient": "rlhf.stages.label_client",
+    "LabelClient": "rlhf.label_client.client",
 }
 
 

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf.label_client.client import Item, LabelClient
+from rlhf.label_client.server_process import label_server, passwords
 from rlhf.records import Comparison, Outcome, Preference, Prompt, Side
 from rlhf.sandbox.raters import Rater, panel
-from rlhf.stages.label_client import Item, LabelClient
-from rlhf.stages.labelling import label_server, passwords
 
 GUIDELINES = """\
 Which reply would you rather get from a shop's help desk? It should give the right fact from the

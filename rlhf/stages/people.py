@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from rlhf.errors import ConfigError, RunError
-from rlhf.stages.label_client import LabelClient
+from rlhf.label_client.client import LabelClient
 
 PASSWORD = "RLHF_LABEL_PASSWORD"
 _POLL_SECONDS = 5.0

@@ -3,12 +3,12 @@ import random
 import pytest
 
 from rlhf.errors import RunError
+from rlhf.label_client.client import LabelClient
+from rlhf.label_client.server_process import label_server, passwords
 from rlhf.records import Comparison, Response, settle
 from rlhf.sandbox.raters import panel
 from rlhf.sandbox.staff import staff_reply
 from rlhf.sandbox.world import prompts
-from rlhf.stages.label_client import LabelClient
-from rlhf.stages.labelling import label_server, passwords
 from rlhf.stages.panel import NUM_RATERS, Ask, simulated_votes
 
 pytestmark = pytest.mark.integration

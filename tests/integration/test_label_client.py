@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from rlhf import LabelClient, RunError
-from rlhf.stages import label_wire
-from rlhf.stages.label_client import Item
+from rlhf.label_client import transport
+from rlhf.label_client.client import Item
 from tests.labeling import PASSWORD, comparisons
 
 pytestmark = pytest.mark.integration
@@ -124,7 +124,7 @@ def test_a_campaign_that_no_address_can_name_is_not_there(boss):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(label_wire, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.001)
 
 
 def losing(monkeypatch, share: float, seed: int = 0):
@@ -201,7 +201,7 @@ def busy(monkeypatch, *waits: str) -> None:
 
 def test_who_is_asked_to_wait_waits_but_not_for_ever(url, campaign, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr(label_wire.time, "sleep", slept.append)
+    monkeypatch.setattr(transport.time, "sleep", slept.append)
     with LabelClient(url, "ann", PASSWORD) as ann:
         busy(monkeypatch, "2", "3")
         assert ann.next(campaign).total == 4

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from rlhf import LabelClient, RunError
-from rlhf.stages import label_wire
+from rlhf.label_client import transport
 from tests.labeling import PASSWORD
 
 pytestmark = pytest.mark.integration
@@ -15,7 +15,7 @@ SERVER = "http://label.example"
 @pytest.fixture
 def slept(monkeypatch) -> list[float]:
     waits: list[float] = []
-    monkeypatch.setattr(label_wire.time, "sleep", waits.append)
+    monkeypatch.setattr(transport.time, "sleep", waits.append)
     return waits
 
 

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import httpx
 
 from rlhf.errors import RunError
+from rlhf.label_client.transport import Ask, Wire
 from rlhf.records import Comparison, Message, Preference, Vote, from_json, to_json
-from rlhf.stages.label_wire import Ask, Wire
 
 _UPLOAD = 500
 """Comparisons or assignments in one request."""
