@@ -59,7 +59,7 @@ def _summarise(path: Path) -> None:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from rlhf.stages.doctor import run
+    from rlhf.apps.doctor import run
 
     diagnosis = run()
     for name, value in diagnosis.found.items():
@@ -95,7 +95,7 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from rlhf.stages.demo import DemoOptions, run
+    from rlhf.apps.demo import DemoOptions, run
 
     demo = DemoOptions(
         out=options.out,
@@ -109,8 +109,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from rlhf.apps.evaluate_reward import EvaluateOptions, run
     from rlhf.evaluate.reward import table
-    from rlhf.stages.evaluate import EvaluateOptions, run
 
     found = run(
         EvaluateOptions(
@@ -125,8 +125,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from rlhf.apps.compare import CompareOptions, run
     from rlhf.config import build
-    from rlhf.stages.compare import CompareOptions, run
 
     print(run(build(CompareOptions, _given(options), where="command line")))
     return 0
@@ -138,8 +138,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    from rlhf.apps.chat import ChatOptions, run
     from rlhf.config import build
-    from rlhf.stages.chat import ChatOptions, run
 
     given = _given(options)
     given["run"] = given.pop("of")
@@ -148,7 +148,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from rlhf.stages.compare import collect
+    from rlhf.apps.compare import collect
 
     print(collect(options.of, wait=options.wait))
     return 0

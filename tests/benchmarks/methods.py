@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rlhf.apps import compare, demo
+from rlhf.apps.demo_figures import standings
 from rlhf.config import PPOConfig, load_config, load_stage
 from rlhf.model.bases import Bases
 from rlhf.model.engine.generate import Sampling
@@ -20,8 +22,6 @@ from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer
 from rlhf.records import Preference, Prompt
 from rlhf.runs import newest_checkpoint, open_run
-from rlhf.stages import compare, demo
-from rlhf.stages.demo_figures import standings
 from tests.benchmarks.common import report
 
 CONFIGS = demo.CONFIGS

@@ -7,6 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from rlhf.apps import chat, compare
+from rlhf.apps.chat import ChatOptions
+from rlhf.apps.compare import CompareOptions, collect, read_cases
+from rlhf.apps.people import PASSWORD as VARIABLE
 from rlhf.chat import decode_response
 from rlhf.config import build
 from rlhf.errors import DataError, ModelError, RLHFError, RunError
@@ -16,10 +20,6 @@ from rlhf.model.policies import load_policies
 from rlhf.model.scorer import load_scorer
 from rlhf.records import Comparison, Message, Prompt, Response, from_json, to_json
 from rlhf.runs import open_run
-from rlhf.stages import chat, compare
-from rlhf.stages.chat import ChatOptions
-from rlhf.stages.compare import CompareOptions, collect, read_cases
-from rlhf.stages.people import PASSWORD as VARIABLE
 from tests.labeling import PASSWORD, client, running
 from tests.trained import random_run
 
@@ -257,7 +257,7 @@ def test_people_judge_through_the_server_and_their_votes_are_collected_twice(opt
 
 
 def test_waiting_ends_with_the_last_vote(options, url, monkeypatch):
-    monkeypatch.setattr("rlhf.stages.people._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("rlhf.apps.people._POLL_SECONDS", 0.05)
     people = {"judge": "people", "server": url, "user": "admin", "campaign": "short", "limit": 2}
     done = []
     thread = threading.Thread(target=lambda: done.append(compare.run(options(**people))))

@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from rlhf.apps.panel import NUM_RATERS, Ask, simulated_votes
 from rlhf.errors import RunError
 from rlhf.label_client.client import LabelClient
 from rlhf.label_client.server_process import label_server, passwords
@@ -9,7 +10,6 @@ from rlhf.records import Comparison, Response, settle
 from rlhf.sandbox.raters import panel
 from rlhf.sandbox.staff import staff_reply
 from rlhf.sandbox.world import prompts
-from rlhf.stages.panel import NUM_RATERS, Ask, simulated_votes
 
 pytestmark = pytest.mark.integration
 

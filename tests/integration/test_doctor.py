@@ -32,8 +32,8 @@ def test_the_doctor_reports_this_machine_on_stdout(capsys):
 
 def test_what_is_missing_is_said_with_the_way_to_get_it(capsys, monkeypatch):
     wanted = ["no-such-library>=1", "torch<1", 'other>=1; extra == "never"', "pytest"]
-    monkeypatch.setattr("rlhf.stages.doctor.requires", lambda _: wanted)
-    monkeypatch.setattr("rlhf.stages.doctor.kernel_error", lambda _: 0.5)
+    monkeypatch.setattr("rlhf.apps.doctor.requires", lambda _: wanted)
+    monkeypatch.setattr("rlhf.apps.doctor.kernel_error", lambda _: 0.5)
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
     missing = [line.split(maxsplit=1)[1] for line in out.splitlines() if line[:7] == "missing"]
@@ -50,6 +50,6 @@ def test_a_kernel_that_is_not_there_is_reported(capsys, monkeypatch):
     def fail(_: str) -> float:
         raise RuntimeError("no kernel\nfor this device")
 
-    monkeypatch.setattr("rlhf.stages.doctor.kernel_error", fail)
+    monkeypatch.setattr("rlhf.apps.doctor.kernel_error", fail)
     assert cli.main(["doctor"]) == 1
     assert "fail (no kernel for this device)" in capsys.readouterr().out

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from rlhf.apps import evaluate_reward
+from rlhf.apps.evaluate_reward import EvaluateOptions
 from rlhf.config import RewardConfig, build
 from rlhf.data.prepare import load
 from rlhf.errors import ConfigError, DataError, RunError
@@ -12,8 +14,7 @@ from rlhf.evaluate.winrate import shares
 from rlhf.model.scorer import load_scorer
 from rlhf.records import Preference
 from rlhf.runs import open_run
-from rlhf.stages import evaluate, reward
-from rlhf.stages.evaluate import EvaluateOptions
+from rlhf.stages import reward
 from tests import tiny
 
 pytestmark = pytest.mark.integration
@@ -35,7 +36,7 @@ def run(base, tmp_path_factory):
 
 def test_the_audit_is_of_the_rows_that_the_run_held_out(run):
     seen: list[int] = []
-    found = evaluate.run(EvaluateOptions(run=run), seen.append)
+    found = evaluate_reward.run(EvaluateOptions(run=run), seen.append)
     config = build(RewardConfig, open_run(run).config)
     pairs = load(config.data, Preference).eval
     assert found.num_pairs == len(pairs) > 0
@@ -55,7 +56,7 @@ def test_the_audit_is_of_the_rows_that_the_run_held_out(run):
 
 
 def test_the_audit_stays_in_the_run_folder(run):
-    found = evaluate.run(EvaluateOptions(run=run))
+    found = evaluate_reward.run(EvaluateOptions(run=run))
     written = json.loads(open_run(run).audit.read_text())
     assert written["data"] == "held out by the run"
     assert written["judges"][0]["accuracy"]["value"] == found.judges[0].accuracy.value
@@ -70,23 +71,23 @@ def test_other_pairs_can_be_named_and_those_trained_on_are_left_out(run, tmp_pat
     path = tmp_path / "other.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in (known, fresh)))
     options = EvaluateOptions(run=run, data=(str(path),), cluster=("topic",))
-    found = evaluate.run(options)
+    found = evaluate_reward.run(options)
     assert (found.num_pairs, found.clustered_by, found.num_clusters) == (1, "topic", 1)
     assert found.num_train == len(train)
     path.write_text(json.dumps(known))
     with pytest.raises(DataError, match=r"other.jsonl: .* was trained on every pair; give others"):
-        evaluate.run(options)
+        evaluate_reward.run(options)
 
 
 def test_pairs_longer_than_the_model_was_trained_for_are_left_out(run, tmp_path):
     rows = [{"prompt": f"{n}?", "chosen": "word " * n, "rejected": "No"} for n in (1, 400)]
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    found = evaluate.run(EvaluateOptions(run=run, data=(str(path),)))
+    found = evaluate_reward.run(EvaluateOptions(run=run, data=(str(path),)))
     assert (found.num_pairs, found.num_left_out) == (1, 1)
     path.write_text(json.dumps(rows[1]))
     with pytest.raises(DataError, match="all 1 pairs are longer than the 256 tokens"):
-        evaluate.run(EvaluateOptions(run=run, data=(str(path),)))
+        evaluate_reward.run(EvaluateOptions(run=run, data=(str(path),)))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_pairs_longer_than_the_model_was_trained_for_are_left_out(run, tmp_path)
 )
 def test_an_option_without_sense_is_one_sentence(run, options, sentence):
     with pytest.raises((DataError, ConfigError), match=sentence):
-        evaluate.run(EvaluateOptions(run=run, **options))
+        evaluate_reward.run(EvaluateOptions(run=run, **options))
 
 
 def test_data_that_have_changed_are_refused(run):
@@ -110,6 +111,6 @@ def test_data_that_have_changed_are_refused(run):
         file.write("\n")
         file.flush()
         with pytest.raises(RunError, match=r"is not what .* was trained on any more; put the old"):
-            evaluate.run(EvaluateOptions(run=run))
+            evaluate_reward.run(EvaluateOptions(run=run))
         file.truncate(before)
-    evaluate.run(EvaluateOptions(run=run))
+    evaluate_reward.run(EvaluateOptions(run=run))

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from rlhf.apps.demo import DemoOptions, Sizes, run
 from rlhf.errors import RunError
 from rlhf.runs import open_run
-from rlhf.stages.demo import DemoOptions, Sizes, run
 
 pytestmark = pytest.mark.slow
 

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import pytest
 
+from rlhf.apps.standings import Judgement, Policy, by_scores, draft, report
 from rlhf.evaluate.winrate import shares, win_rate
 from rlhf.records import Prompt
 from rlhf.report import Answer, Case
-from rlhf.stages.standings import Judgement, Policy, by_scores, draft, report
 
 POLICIES = [Policy(name, f"runs/{name}", "sft") for name in ("one", "two")]
 

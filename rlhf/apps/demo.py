@@ -12,6 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from rlhf.apps import compare
+from rlhf.apps.demo_figures import (
+    Figures,
+    budget_line,
+    constant_reply,
+    policy_table,
+    reward_audit,
+    reward_lines,
+    standings,
+)
+from rlhf.apps.panel import Ask, Tell, human_votes, simulated_votes
 from rlhf.config import CONFIG_OF, load_config
 from rlhf.errors import ConfigError, RunError
 from rlhf.model.engine.generate import Sampling
@@ -21,17 +32,7 @@ from rlhf.runs import newest_checkpoint, open_run
 from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
-from rlhf.stages import compare, dpo, ppo, reward, sft
-from rlhf.stages.demo_figures import (
-    Figures,
-    budget_line,
-    constant_reply,
-    policy_table,
-    reward_audit,
-    reward_lines,
-    standings,
-)
-from rlhf.stages.panel import Ask, Tell, human_votes, simulated_votes
+from rlhf.stages import dpo, ppo, reward, sft
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs" / "demo"

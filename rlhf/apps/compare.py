@@ -11,6 +11,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tqdm.auto import tqdm
 
+from rlhf.apps.judges import check_judge, load_judge
+from rlhf.apps.people import Campaign, sign_in, wait_for
+from rlhf.apps.standings import Judgement, Policy, by_scores, by_votes, draft, pairs, report
 from rlhf.config import STRICT, Count, NonNegative, SourceConfig, to_dict
 from rlhf.data.sources import read
 from rlhf.errors import ConfigError, DataError, RunError
@@ -20,9 +23,6 @@ from rlhf.model.policies import Policies, load_policies
 from rlhf.records import Prompt, to_json
 from rlhf.report import Answer, Case, Report, case_from_json, case_to_json, comparison_page
 from rlhf.runs import Run, RunFolder, is_run, new_run, open_run
-from rlhf.stages.judges import check_judge, load_judge
-from rlhf.stages.people import Campaign, sign_in, wait_for
-from rlhf.stages.standings import Judgement, Policy, by_scores, by_votes, draft, pairs, report
 
 PEOPLE = "people"
 
