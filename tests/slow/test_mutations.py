@@ -172,7 +172,9 @@ MUTATIONS = {
         COLLECTOR, "if not evaluates or first == 0:", "if first == 0:", "as_it_is_now", VLLM
     ),
     "the server is sent the reference": Mutation(
-        "model/engine/vllm.py", 'self.name, ADAPTER_OF["policy"])', 'self.name, ADAPTER_OF["reference"])',
+        "model/engine/vllm.py",
+        'self.name, ADAPTER_OF["policy"])',
+        'self.name, ADAPTER_OF["reference"])',
         "as_it_is_now", VLLM,
     ),
     # who learns

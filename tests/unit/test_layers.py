@@ -16,24 +16,23 @@ ROWS = [
     {"rlhf"},
     {"rlhf.errors", "rlhf.processes"},
     {"rlhf.records"},
-    {"rlhf.config.yaml_io"},
     {"rlhf.config"},
-    {"rlhf.runs.disk", "rlhf.provenance", "rlhf.config.config_help"},
-    {"rlhf.runs.run_paths"},
+    {"rlhf.provenance"},
     {"rlhf.runs", "rlhf.ppo.objectives"},
     {"rlhf.chat"},
-    {"rlhf.data", "rlhf.model"},
-    {"rlhf.ppo", "rlhf.evaluate", "rlhf.sandbox", "rlhf.report"},
-    {"rlhf.ppo.trainer"},
+    {"rlhf.data", "rlhf.model", "rlhf.ppo.arguments"},
+    {"rlhf.evaluate", "rlhf.sandbox", "rlhf.report", "rlhf.memory", "rlhf.label_client"},
+    {"rlhf.training"},
+    {"rlhf.rollouts"},
+    {"rlhf.ppo"},
     {"rlhf.stages"},
+    {"rlhf.apps"},
     {"rlhf.cli"},
     {"rlhf.__main__"},
 ]
 UP_TO_MODEL = ROWS[: 1 + next(i for i, row in enumerate(ROWS) if "rlhf.model" in row)]
 LABELING_MAY = {name for row in UP_TO_MODEL for name in row} | {"rlhf.evaluate", "rlhf.report"}
-WITHOUT_TORCH = {
-    "rlhf", "rlhf.errors", "rlhf.records", "rlhf.config.yaml_io", "rlhf.config", "rlhf.runs", "rlhf.report",
-}  # fmt: skip
+WITHOUT_TORCH = {"rlhf", "rlhf.errors", "rlhf.records", "rlhf.config", "rlhf.runs", "rlhf.report"}
 
 Import = tuple[str, bool]
 """What is imported, and whether it is imported when the module is."""
@@ -133,8 +132,8 @@ ONLY_IN = {
     "bitsandbytes": r"rlhf\.model\.",
     "gradio": r"labeling_ui\.(pages|app)",
     # trainers, and the kernel that never holds all logits
-    "trl": r"rlhf\.((stages|ppo)\.|model\.scoring$)",
-    "peft": r"rlhf\.(model|stages|ppo)\.",
+    "trl": r"rlhf\.((stages|training|rollouts|ppo)\.|model\.scoring$)",
+    "peft": r"rlhf\.(model|stages|training|rollouts|ppo)\.",
     "sqlalchemy": r"labeling_ui\.",
 }
 

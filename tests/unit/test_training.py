@@ -8,7 +8,7 @@ from trl.trainer.sft_config import SFTConfig as SFTArguments
 from rlhf.config import SFTConfig
 from rlhf.errors import ConfigError
 from rlhf.runs import Run
-from rlhf.training import arguments
+from rlhf.training import arguments as training
 from rlhf.training.arguments import drive_one_gpu, training_arguments
 from tests.stages import config
 
