@@ -86,13 +86,13 @@ def test_a_tracker_that_transformers_does_not_know_is_named(tmp_path):
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(arguments, "get_available_reporting_integrations", list)
+    monkeypatch.setattr(training, "get_available_reporting_integrations", list)
     with pytest.raises(ConfigError, match="wandb is not installed"):
         arguments(tmp_path, report_to=["wandb"])
 
 
 def test_a_tracker_that_is_installed_is_handed_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(arguments, "get_available_reporting_integrations", lambda: ["wandb"])
+    monkeypatch.setattr(training, "get_available_reporting_integrations", lambda: ["wandb"])
     assert arguments(tmp_path, report_to=["wandb"]).report_to == ["wandb"]
 
 
