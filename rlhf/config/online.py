@@ -35,6 +35,8 @@ class _Responses:
     """Rollout batches to collect; each is trained on and thrown away."""
     rollout_batch_size: Count = 64
     """Responses in one rollout, over all devices."""
+    sampling_batch_size: Count | None = None
+    """Responses that are drawn at once, where a whole rollout is too much for a small card."""
     samples_per_prompt: Count = 1
     max_new_tokens: Count = 128
     """Longest response."""

@@ -24,6 +24,7 @@ class PPOArguments(TrainingArguments):
     per_device_eval_batch_size: int = 32
     num_rollouts: int = 100
     rollout_batch_size: int = 64
+    sampling_batch_size: int | None = None
     samples_per_prompt: int = 1
     num_ppo_epochs: int = 2
     num_mini_batches: int = 4

@@ -3,7 +3,14 @@
 from torch import Tensor
 
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.objectives import clipped_policy_loss, clipped_value_loss, k2_loss, masked_mean
+from rlhf.ppo.objectives import (
+    approximate_kl,
+    clip_fraction,
+    clipped_policy_loss,
+    clipped_value_loss,
+    k2_loss,
+    probability_ratio,
+)
 from rlhf.rollouts.rollout import MicroBatch, PerToken
 
 
@@ -46,12 +53,14 @@ def value_loss(values: PerToken, inputs: MicroBatch, args: PPOArguments) -> Tens
 
 def update_metrics(new: PerToken, inputs: MicroBatch, args: PPOArguments) -> dict[str, Tensor]:
     """How far ``new`` has moved from the logprobs that were sampled, on this micro-batch."""
-    log_ratio = new - inputs.old_logprobs
-    outside = (log_ratio.exp() - 1).abs() > args.clip_range
-    largest = log_ratio.where(inputs.mask, 0.0).abs().max().exp()
+    old, mask = inputs.old_logprobs, inputs.mask
+    log_ratio = probability_ratio(new, old).log().where(mask, 0.0)
+    largest = log_ratio.abs().max().exp()
     seen = {
-        "policy/approxkl": masked_mean(log_ratio.exp() - 1 - log_ratio, inputs.mask),
-        "policy/clipfrac": masked_mean(outside.float(), inputs.mask),
+        "policy/approxkl": approximate_kl(new, old, mask),
+        "policy/clipfrac": clip_fraction(
+            new, old, mask, clip_range=args.clip_range, clip_range_high=args.clip_range_high
+        ),
         "policy/max_ratio": largest,
     }
     return seen | ({"policy/first_ratio": largest} if inputs.is_first else {})

@@ -170,6 +170,20 @@ def clipped_policy_loss(
     return -masked_mean(surrogate, mask, num_tokens=num_tokens)
 
 
+def clip_fraction(
+    logprobs: PerToken,
+    old_logprobs: PerToken,
+    mask: Mask,
+    *,
+    clip_range: Number,
+    clip_range_high: Number | None = None,
+) -> Scalar:
+    """Share of the tokens whose probability ratio is outside of :func:`clipped_policy_loss`'s."""
+    ratio = probability_ratio(logprobs, old_logprobs)
+    high = clip_range if clip_range_high is None else clip_range_high
+    return masked_mean(((ratio < 1 - clip_range) | (ratio > 1 + high)).float(), mask)
+
+
 def clipped_value_loss(
     values: PerToken,
     old_values: PerToken,
@@ -205,6 +219,12 @@ def overlong_penalty(
     """
     into = (lengths - (max_new_tokens - buffer)).clamp(min=0) / max(buffer, 1)
     return torch.where(finished, into, 1.0)
+
+
+def approximate_kl(logprobs: PerToken, old_logprobs: PerToken, mask: Mask) -> Scalar:
+    """k3, in nats per token: how far a policy is from the one that sampled. Schulman 2020."""
+    ratio = probability_ratio(logprobs, old_logprobs)
+    return masked_mean(ratio - 1 - ratio.log(), mask)
 
 
 def adapted_kl_coef(

@@ -1,7 +1,6 @@
 """PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf import processes
 from rlhf.model.adapters import copy_adapter
+from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo import checkpoints
@@ -26,23 +26,21 @@ from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.losses import policy_loss, update_metrics, value_loss
 from rlhf.ppo.objectives import adapted_kl_coef, explained_variance
 from rlhf.rollouts.actors import add_value, load_policy, sampling_engine
-from rlhf.rollouts.collector import Collector, ScoreUnits
-from rlhf.rollouts.diagnostics import complaints
+from rlhf.rollouts.collector import Collector, Value
 from rlhf.rollouts.distributed import (
-    Means,
     add_up_gradients,
     refuse_shards,
     start_alike,
     sum_over_all,
 )
+from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder, shuffled
 from rlhf.rollouts.rewards import RewardFunc, Rewards
 from rlhf.rollouts.rollout import MicroBatch, micro_batches
+from rlhf.rollouts.trainer import RolloutTrainer
 
-_log = logging.getLogger(__name__)
 
-
-class PPOTrainer(_BaseTrainer):
+class PPOTrainer(RolloutTrainer, _BaseTrainer):
     """Proximal policy optimization of an adapter, by rewards from runs and callables.
 
     Args:
@@ -92,16 +90,15 @@ class PPOTrainer(_BaseTrainer):
         )
         copy_adapter(policy, "default", "ref")
         self.rewards = Rewards(policy, functions, args.reward_weights, base)
-        self.value_head = add_value(policy, self.rewards.adapters, args.value_model)
+        value = add_value(policy, self.rewards, args.value_model)
+        self.value_head = value.head
         # a child of the model, so that gradients are cleared and devices moved with it
         policy.add_module("value_head", self.value_head)
         disable_dropout_in_model(policy)
         only_trainable_train(policy)
         self.kl_coef = args.kl_coef
-        self._told: set[str] = set()
         self._rests = False
         self._step_kl = 0.0
-        self._means = Means()
         super().__init__(
             model=policy,
             args=args,
@@ -123,10 +120,10 @@ class PPOTrainer(_BaseTrainer):
             tokenizer=self.tokenizer,
             engine=sampling_engine(policy, self.tokenizer, args, base),
             rewards=self.rewards,
-            value_head=self.value_head,
+            value=value,
             args=args,
             autocast=self.compute_loss_context_manager,
-            units=ScoreUnits(),
+            normaliser=RewardNormaliser(args.score_norm, args.rollout_batch_size),
         )
 
     # -- collecting ------------------------------------------------------------------------------
@@ -141,7 +138,7 @@ class PPOTrainer(_BaseTrainer):
         for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
             rows = self._order.rows(number)
             rollout, metrics = self.collector.collect(rows, number * args.rollout_batch_size)
-            self._note(metrics)
+            self.note(metrics)
             advantages = rollout.advantages(
                 kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
                 gamma=args.gamma,
@@ -151,8 +148,9 @@ class PPOTrainer(_BaseTrainer):
             )
             in_loss = self.kl_coef if args.kl_placement == "loss" else 0.0
             kl_weight = in_loss * float(advantages.scale)
-            explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
-            self._note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
+            assert rollout.values is not None
+            explained = explained_variance(rollout.values, advantages.returns, rollout.learnt)
+            self.note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
             if args.kl_target is not None:
                 self.kl_coef = adapted_kl_coef(
                     self.kl_coef,
@@ -181,7 +179,7 @@ class PPOTrainer(_BaseTrainer):
                         trains_policy=not self._rests,
                         is_first=is_first,
                     )
-            self._note({"policy/rested": self._rests})
+            self.note({"policy/rested": self._rests})
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -196,7 +194,7 @@ class PPOTrainer(_BaseTrainer):
         model.train()
         peft, batch = self._peft, inputs.sequences
         of_policy = torch.zeros((), device=self.ppo.device)
-        if self.collector.value_is_own:
+        if self._value.is_own:
             if inputs.trains_policy:
                 with acting_as(peft, "policy"), self.compute_loss_context_manager():
                     of_policy = self._policy_loss(response_states(peft, batch), inputs)
@@ -213,7 +211,7 @@ class PPOTrainer(_BaseTrainer):
                     of_policy = self._policy_loss(states, inputs)
                 self.accelerator.backward(of_policy + of_value)
         pieces = self.ppo.gradient_accumulation_steps * processes.count()
-        self._note(
+        self.note(
             {
                 "loss/policy": of_policy.detach() * pieces,
                 "loss/value": of_value.detach() * pieces,
@@ -238,7 +236,7 @@ class PPOTrainer(_BaseTrainer):
         args, batch = self.ppo, inputs.sequences
         new = token_logprobs(self._peft, states, batch, temperature=args.temperature)
         seen = update_metrics(new.detach(), inputs, args)
-        self._note(seen)
+        self.note(seen)
         self._step_kl += float(seen["policy/approxkl"] * inputs.mask.sum() / inputs.num_tokens)
         return policy_loss(new, inputs, args)
 
@@ -276,7 +274,7 @@ class PPOTrainer(_BaseTrainer):
         self.accelerator.unscale_gradients()
         most = self.ppo.max_grad_norm
         value = nn.utils.clip_grad_norm_(self._value_parameters, most)
-        self._note({"val/grad_norm": value})
+        self.note({"val/grad_norm": value})
         return nn.utils.clip_grad_norm_(self._policy_parameters, most)
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> None:  # noqa: ANN401, ARG002
@@ -288,50 +286,19 @@ class PPOTrainer(_BaseTrainer):
 
     # -- judging, logging, saving ----------------------------------------------------------------
 
-    def evaluate(
-        self,
-        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
-        ignore_keys: Any = None,  # noqa: ANN401, ARG002
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Score, KL, length and share of finished responses on held-out prompts."""
-        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
-        rows = [dict(dataset[i]) for i in range(len(dataset))]
-        found = Means()
-        size = self.ppo.rollout_batch_size
-        for start in range(0, len(rows), size):
-            _, seen = self.collector.collect(rows[start : start + size], start, evaluates=True)
-            found.add(seen)
-        metrics = {
-            f"{metric_key_prefix}_{name}": mean
-            for name, mean in found.take(self.ppo.device).items()
-            if not name.startswith("time/")
-        }
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last log; evaluations stand alone."""
         if not any(key.startswith("eval_") for key in logs):
-            logs = {**logs, **self._means.take(self.ppo.device)}
-            for name, sentence in complaints([*self.state.log_history, logs]).items():
-                if name not in self._told:
-                    self._told.add(name)
-                    if processes.is_first():
-                        _log.warning(sentence)
+            logs = {**logs, **self.noted()}
+            self.diagnose(logs)
         super().log(logs, start_time)
 
-    def _note(self, metrics: Mapping[str, float | Tensor]) -> None:
-        self._means.add(metrics)
-
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002
+        refuse_non_finite(trained(self._peft), self.state.global_step)
         if not self.ppo.should_save:
             return
         folder = Path(output_dir or cast("str", self.ppo.output_dir))
-        state = {"kl_coef": self.kl_coef, "units": asdict(self.collector.units)}
+        state = {"kl_coef": self.kl_coef, "normaliser": asdict(self.collector.normaliser)}
         checkpoints.save(self._peft, self.value_head, state, folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -339,10 +306,15 @@ class PPOTrainer(_BaseTrainer):
         folder = Path(resume_from_checkpoint)
         state = checkpoints.restore(self._peft, self.value_head, folder)
         self.kl_coef = state["kl_coef"]
-        self.collector.units = ScoreUnits(**state["units"])
+        self.collector.normaliser = RewardNormaliser(**state["normaliser"])
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(cast("str", self.state.best_model_checkpoint))
+
+    @property
+    def _value(self) -> Value:
+        assert self.collector.value is not None
+        return self.collector.value
 
     @property
     def _peft(self) -> PeftModel:

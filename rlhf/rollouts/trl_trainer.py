@@ -5,8 +5,6 @@ so that what differs between two runs is the method.
 """
 
 import json
-import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,18 +21,18 @@ from rlhf.config import OnlineConfig
 from rlhf.data.prepare import load
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.engine.engines import InProcess
-from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.roles import ADAPTER_OF, only_trainable_train
 from rlhf.model.scoring import Sequences
 from rlhf.model.start import Start, load_start
 from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
-from rlhf.rollouts.collector import Collector, ScoreUnits
-from rlhf.rollouts.diagnostics import complaints
+from rlhf.rollouts.collector import Collector
+from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder
 from rlhf.rollouts.rewards import Rewards
 from rlhf.rollouts.rollout import Rollout
+from rlhf.rollouts.trainer import RolloutTrainer
 from rlhf.rollouts.sources import prompts_that_fit, reward_parents, rewards_of
 from rlhf.runs import Run, new_run
 from rlhf.training.arguments import (
@@ -48,8 +46,7 @@ from rlhf.training.arguments import (
 from rlhf.training.samples import record_samples
 from rlhf.training.trainer import StageTrainer
 
-_log = logging.getLogger(__name__)
-_UNITS = "score_units.json"
+_NORMALISER = "reward_normaliser.json"
 _NAMED = {
     "clip_ratio/region_mean": "policy/clipfrac",
     "frac_reward_zero_std": "policy/groups_without_signal",
@@ -156,26 +153,22 @@ class Said:
         return self.rewards
 
 
-class OnlineTrainer(StageTrainer):
+class OnlineTrainer(RolloutTrainer, StageTrainer):
     """One of TRL's trainers, learning from what PPO's collector drew and judged.
 
     A subclass stands before TRL's and puts :meth:`collect` where TRL would sample.
     """
 
-    collector: Collector
     said: Said
     rollout: Rollout
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - those of TRL's trainer
-        self._sums = defaultdict[str, list[float]](list)
-        self._told: set[str] = set()
         self._num_drawn: int | None = None
         super().__init__(**kwargs)
 
     def begin(self, plan: PPOArguments, rewards: Rewards, said: Said) -> None:
-        """Take PPO's collector, with a value that nobody reads or trains."""
+        """Take PPO's collector, without a value."""
         model = cast("PeftModel", self.network)
-        value = ScoreHead(head_size(cast("Any", model.get_base_model()))).to(model.device)
         self.said = said
         tokenizer = cast("Any", self.processing_class)
         self.collector = Collector(
@@ -183,10 +176,10 @@ class OnlineTrainer(StageTrainer):
             tokenizer=tokenizer,
             engine=InProcess(model, tokenizer),
             rewards=rewards,
-            value_head=value,
+            value=None,
             args=plan,
             autocast=self.compute_loss_context_manager,
-            units=ScoreUnits(),
+            normaliser=RewardNormaliser(plan.score_norm, plan.rollout_batch_size),
         )
         only_trainable_train(model)
 
@@ -217,11 +210,6 @@ class OnlineTrainer(StageTrainer):
         self.note(metrics)
         return self.rollout
 
-    def note(self, metrics: Mapping[str, float]) -> None:
-        """Take numbers down for the next line of the log."""
-        for name, value in metrics.items():
-            self._sums[name].append(float(value))
-
     def measured_by_trl(self) -> dict[str, list[float]]:
         """What TRL keeps for the next line of its own log; it is forgotten."""
         return {}
@@ -230,54 +218,25 @@ class OnlineTrainer(StageTrainer):
         order = PromptOrder(cast("Dataset", self.train_dataset), self.plan)
         return _Prompts(order, self.plan.num_rollouts, self.repeats_of_prompt, self.uses_of_rollout)
 
-    def evaluate(
-        self,
-        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
-        ignore_keys: Any = None,  # noqa: ANN401, ARG002
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Score, KL, length and share of finished responses on held-out prompts, as in PPO."""
-        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
-        rows = [dict(dataset[i]) for i in range(len(dataset))]
-        seen = defaultdict[str, list[float]](list)
-        for start in range(0, len(rows), size := self.plan.rollout_batch_size):
-            _, found = self.collector.collect(rows[start : start + size], start, evaluates=True)
-            for name, value in found.items():
-                seen[name].append(value)
-        metrics = {
-            f"{metric_key_prefix}_{name}": sum(values) / len(values)
-            for name, values in seen.items()
-            if not name.startswith("time/")
-        }
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """PPO's names for what TRL knows; evaluations stand alone."""
         if "loss" in logs:
             theirs = logs | {k: sum(v) / len(v) for k, v in self.measured_by_trl().items() if v}
             logs = {ours: theirs[name] for name, ours in _NAMED.items() if name in theirs}
-            logs |= {name: sum(seen) / len(seen) for name, seen in self._sums.items()}
-            self._sums.clear()
-            for name, sentence in complaints([*self.state.log_history, logs]).items():
-                if name not in self._told:
-                    self._told.add(name)
-                    _log.warning(sentence)
+            logs |= self.noted()
+            self.diagnose(logs)
         Trainer.log(self, logs, start_time)  # past TRL's, which would add its own names
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the score's units beside what a checkpoint holds of the model."""
+        """Write the units of scores beside what a checkpoint holds of the model."""
         super().save_model(output_dir, _internal_call)
         folder = Path(output_dir or str(self.args.output_dir))
-        (folder / _UNITS).write_text(json.dumps(asdict(self.collector.units)))
+        (folder / _NORMALISER).write_text(json.dumps(asdict(self.collector.normaliser)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        units = json.loads((Path(resume_from_checkpoint) / _UNITS).read_text())
-        self.collector.units = ScoreUnits(**units)
+        state = json.loads((Path(resume_from_checkpoint) / _NORMALISER).read_text())
+        self.collector.normaliser = RewardNormaliser(**state)
 
 
 @dataclass(frozen=True, slots=True)

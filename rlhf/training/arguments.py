@@ -29,6 +29,7 @@ from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
+from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.model.load import compute_dtype, quantized
 from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
@@ -148,6 +149,7 @@ def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
         )
     assert trainer.accelerator.num_processes == processes.count(), "they would train alone"
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    refuse_non_finite(trained(cast("nn.Module", trainer.model)), trainer.state.global_step)
     trainer.accelerator.wait_for_everyone()  # a run is finished only where all of them got here
     run.record(steps=trainer.state.global_step, best_step=trainer.state.best_global_step)
 
