@@ -21,9 +21,9 @@ def refuse_non_finite(tensors: Iterable[tuple[str, Tensor]], step: int) -> None:
         held = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         if not torch.isfinite(held).all():
             raise ModelError(
-                f"after step {step} the tensor {name} holds NaN or infinity, so training has broken "
-                "down and nothing is saved; lower learning_rate or max_grad_norm, and see that the "
-                "data and the reward hold no extreme numbers"
+                f"after step {step} the tensor {name} holds NaN or infinity: training has broken "
+                "down, and nothing is saved; lower learning_rate or max_grad_norm, and see that "
+                "data and rewards hold no extreme numbers"
             )
 
 

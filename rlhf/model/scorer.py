@@ -63,8 +63,8 @@ class Scorer:
             if not math.isfinite(score):
                 text = self._actor.tokenizer.decode(list(prompt), skip_special_tokens=True)
                 raise RewardError(
-                    f"{self._name} scores a response to {text!r} as {score}; its adapter or head is "
-                    "broken, or its base overflows in this dtype: train it again, or set "
+                    f"{self._name} scores a response to {text!r} as {score}; its adapter or head "
+                    "is broken, or its base overflows in this dtype: train it again, or set "
                     "model.dtype: float32"
                 )
         return result

@@ -71,7 +71,7 @@ class _TokenRecorder:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What foretells scores: a head on the policy's states, or on those of an adapter of its own."""
+    """What foretells scores: a head on the policy's states, or on those of its own adapter."""
 
     head: ScoreHead
     is_own: bool

@@ -113,8 +113,8 @@ def _not_judged(seen: Seen) -> str | None:
     if share < _MANY_NOT_JUDGED:
         return None
     return (
-        f"{share:.0%} of the responses are not judged (the reward gave None or NaN), and nothing is "
-        "learnt from them; see that the reward can judge what the policy says"
+        f"{share:.0%} of the responses are not judged (the reward gave None or NaN), and nothing "
+        "is learnt from them; see that the reward can judge what the policy says"
     )
 
 

@@ -50,7 +50,8 @@ class Passes:
         with self.autocast(), acting_as(self.model, role, which):
             found = [read(select(batch, rows)) for rows in order.split(self.size)]
         back, width = order.argsort(), batch.response_mask.shape[1]
-        return [torch.cat([_padded(part, width) for part in kind])[back] for kind in zip(*found)]
+        kinds = zip(*found, strict=True)
+        return [torch.cat([_padded(part, width) for part in kind])[back] for kind in kinds]
 
 
 def _padded(part: Tensor, width: int) -> Tensor:

@@ -139,9 +139,9 @@ class Rewards:
     """Several rewards as one number per response.
 
     A response's number is the weighted sum of what it was given. A reward that does not judge it
-    (None or NaN) adds nothing to the sum, as in TRL, where each reward may know one kind of prompt.
-    Where no reward of a weight other than 0 judges it, the response is not judged: nothing is learnt
-    from it.
+    (None or NaN) adds nothing to the sum, as in TRL, so that each may know one kind of prompt.
+    Where no reward of a weight other than 0 judges it, the response is not judged: nothing is
+    learnt from it.
     """
 
     def __init__(

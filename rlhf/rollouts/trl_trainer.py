@@ -32,8 +32,8 @@ from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder
 from rlhf.rollouts.rewards import Rewards
 from rlhf.rollouts.rollout import Rollout
-from rlhf.rollouts.trainer import RolloutTrainer
 from rlhf.rollouts.sources import prompts_that_fit, reward_parents, rewards_of
+from rlhf.rollouts.trainer import RolloutTrainer
 from rlhf.runs import Run, new_run
 from rlhf.training.arguments import (
     precision,

@@ -74,7 +74,10 @@ class OnlinePairsTrainer(OnlineTrainer, OnlineDPOTrainer):
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self.stats = {name: self.stats.get(name, []) for name in names}
 
-    def _generate(self, *_: Any) -> Any:  # noqa: ANN401
+    def _generate(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        *_: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         rollout = self.rollout
         ids, mask = rollout.sequences.response_ids, rollout.mask
         nothing = ids[:, :0]

@@ -4,14 +4,14 @@ import math
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from datasets import Dataset
 from torch.testing import assert_close
 
-from rlhf.config import CONFIG_OF, BestOfNConfig, build
+from rlhf.config import CONFIG_OF, BestOfNConfig, PPOConfig, build
 from rlhf.errors import ModelError, RewardError
 from rlhf.model.roles import role_parameters
 from rlhf.model.scorer import load_scorer
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 NAN = math.nan
 ROWS = [{"prompt": f"where is order {i}?"} for i in range(8)]
-ONLINE = {"rloo": rloo, "grpo": grpo, "online-dpo": online_dpo}
+ONLINE: dict[str, Any] = {"rloo": rloo, "grpo": grpo, "online-dpo": online_dpo}
 SIZES: dict[str, Any] = {
     "num_rollouts": 2,
     "rollout_batch_size": 8,
@@ -53,7 +53,7 @@ def runs(base, tmp_path_factory) -> Path:
 
 
 def trainer(runs: Path, out: Path, rewards: Any, **keys: Any) -> Any:
-    arguments = {
+    arguments: dict[str, Any] = {
         "output_dir": str(out),
         "per_device_train_batch_size": 2,
         "value_warmup_steps": 0,
@@ -67,7 +67,7 @@ def trainer(runs: Path, out: Path, rewards: Any, **keys: Any) -> Any:
         "save_strategy": "no",
         **SIZES,
     }
-    made = PPOArguments(**{**arguments, **keys})
+    made = PPOArguments(**(arguments | keys))
     return PPOTrainer(runs / "sft", rewards, made, Dataset.from_list(ROWS), Dataset.from_list(ROWS))
 
 
@@ -209,7 +209,7 @@ def test_pairs_without_a_winner_teach_nothing(methods, monkeypatch):
     first, second = ours.rollout.scores.tolist()
     assert (first, second) == (1.0, 2.0)
     assert ours.noted()["policy/groups_without_signal"] == pytest.approx(2 / 3)
-    got = [p.grad.clone() for p in role_parameters(ours.model, "policy")]
+    got = [cast("Any", p.grad).clone() for p in role_parameters(ours.model, "policy")]
     ours.model.zero_grad()
     policy = ours._forward(ours.model)
     ratio = (policy - ours.rollout.ref_logprobs).where(ours.rollout.mask, 0.0).sum(dim=1)
@@ -237,7 +237,7 @@ def test_online_dpo_learns_nothing_from_pairs_that_are_all_alike(methods, monkey
     monkeypatch.setattr(ours.collector, "args", replace_penalty(ours.collector.args))
     ours.model.zero_grad()
     assert ours.training_step(ours.model, pairs(ours)) == 0
-    assert not any(p.grad.any() for p in role_parameters(ours.model, "policy"))
+    assert not any(cast("Any", p.grad).any() for p in role_parameters(ours.model, "policy"))
     assert ours.noted()["policy/groups_without_signal"] == 1
 
 
@@ -393,16 +393,15 @@ def test_a_reward_run_on_another_storage_of_the_base_is_refused(base, runs, tmp_
     for stage in ("ppo", *ONLINE):
         keys = {"policy": str(policy), "reward": str(runs / "a/reward"), "max_steps": -1, **SIZES}
         made = config(CONFIG_OF[stage], tmp_path / "out", runs / "preferences.jsonl", **keys)
-        module = ppo if stage == "ppo" else ONLINE[stage]
         with pytest.raises(ModelError, match=words):
-            module.run(made)
+            MODULES[stage].run(made)
     with pytest.raises(ModelError, match=words):
         PPOTrainer(policy, runs / "a/reward", None, Dataset.from_list(ROWS))
     audit = {"audit": [str(runs / "a/reward")]}
     own = random_run(tmp_path / "reward", base, "reward", quantization="nf4", tuning="qlora")
     keys = {"policy": str(policy), "reward": str(own), "max_steps": -1, **SIZES, **audit}
     with pytest.raises(ModelError, match=words):
-        ppo.run(config(CONFIG_OF["ppo"], tmp_path / "out", runs / "preferences.jsonl", **keys))
+        ppo.run(config(PPOConfig, tmp_path / "out", runs / "preferences.jsonl", **keys))
 
 
 def test_best_of_n_scores_on_the_rewards_own_storage_and_says_so(base, runs, tmp_path, caplog):
@@ -432,10 +431,18 @@ def test_ppo_saves_no_checkpoint_that_holds_nan(runs, tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
 
-MODULES = {"sft": sft, "pretrain": pretrain, "reward": reward, "dpo": dpo, "kto": kto, **ONLINE}
+MODULES: dict[str, Any] = {
+    "sft": sft,
+    "pretrain": pretrain,
+    "reward": reward,
+    "dpo": dpo,
+    "kto": kto,
+    "ppo": ppo,
+}
+MODULES |= ONLINE
 
 
-@pytest.mark.parametrize("stage", [*MODULES, "ppo"])
+@pytest.mark.parametrize("stage", MODULES)
 def test_no_stage_saves_a_model_that_has_broken_down(base, runs, tmp_path, stage):
     own: dict[str, Any] = {"sft": str(runs / "sft")}
     if stage == "pretrain":
@@ -449,9 +456,8 @@ def test_no_stage_saves_a_model_that_has_broken_down(base, runs, tmp_path, stage
     made = config(CONFIG_OF[stage], tmp_path / "out", data, **{**own, "learning_rate": 1e39})
     source = replace(made.data.train[0], format="messages" if talks else "auto")
     made = replace(made, data=replace(made.data, train=[source], eval_fraction=0.0))
-    module = ppo if stage == "ppo" else MODULES[stage]
     with pytest.raises(ModelError, match=r"after step 1 the tensor \S+ holds NaN or infinity"):
-        module.run(made)
+        MODULES[stage].run(made)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.rglob("*.safetensors"))
 

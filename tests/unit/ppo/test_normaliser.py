@@ -82,7 +82,8 @@ def test_a_reward_of_no_weight_judges_nothing():
 
 
 def test_no_two_rewards_share_a_name():
-    def polite(**_): ...
+    def polite(**_):
+        return [1.0]
 
     assert distinct_names(["runs/a/reward", polite]) == ["reward", "polite"]
     assert distinct_names(["runs/a/reward", "runs/b/reward"]) == ["a/reward", "b/reward"]
