@@ -180,8 +180,8 @@ def clip_fraction(
 ) -> Scalar:
     """Share of the tokens whose probability ratio is outside of :func:`clipped_policy_loss`'s."""
     ratio = probability_ratio(logprobs, old_logprobs)
-    high = clip_range if clip_range_high is None else clip_range_high
-    return masked_mean(((ratio < 1 - clip_range) | (ratio > 1 + high)).float(), mask)
+    above = clip_range_high if clip_range_high is not None else clip_range
+    return masked_mean(((ratio < 1 - clip_range) | (ratio > 1 + above)).float(), mask)
 
 
 def clipped_value_loss(

@@ -128,7 +128,7 @@ def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(
     assert trained == {id(p) for p in ours.model.parameters() if p.requires_grad}
     assert {p.dtype for p in ours.model.parameters() if p.requires_grad} == {torch.float32}
     again, _ = ours.collector.collect(PROMPTS, 100 * 1, evaluates=True)
-    assert again.kl.abs().max() > 0
+    assert again.kl.abs().max() > 1e-3  # beyond rounding
 
 
 def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_is_one(

@@ -106,7 +106,7 @@ def test_the_server_samples_from_the_policy_as_it_is_now_and_is_sent_its_adapter
         if "lora_B" in name:
             assert not torch.equal(weights[0][name], weights[1][name])
     # what the server says of its tokens is what the trained policy says of them here
-    asked = ours.collector._ask_policy(rollout.sequences)["logprobs"]
+    asked = ours.collector._read_policy(rollout.sequences)["logprobs"]
     assert_close(rollout.sampler_logprobs, asked.where(rollout.mask, 0.0), rtol=0, atol=1e-3)
     assert (rollout.logprobs - rollout.ref_logprobs).abs().max() > 0.05
     assert metrics["sampling/kl"] < 1e-5

@@ -27,6 +27,7 @@ class Mutation:
 VLLM = "tests/integration/test_vllm.py"
 PPO, BANDIT = "tests/integration/test_ppo.py", "tests/integration/test_ppo_bandit.py"
 OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "rollouts/collector.py", "ppo/trainer.py"
+NORMALISER, REWARDS = "rollouts/normaliser.py", "tests/integration/test_rewards.py"
 ROLLOUT, SCORING, GENERATE = "rollouts/rollout.py", "model/scoring.py", "model/engine/generate.py"
 
 MUTATIONS = {
@@ -149,7 +150,7 @@ MUTATIONS = {
         "score_in_ppo or score_is_read", PPO + " tests/integration/test_model.py",
     ),
     "the score is in other units": Mutation(
-        COLLECTOR, "(raw - self.mean) / self.std", "raw / self.std", "frozen_units", PPO
+        NORMALISER, "(raw - self.mean) / self.std", "raw / self.std", "frozen_units", PPO
     ),
     # samples of another engine
     "weights have no cap": Mutation(
@@ -182,13 +183,24 @@ MUTATIONS = {
         "model/roles.py", '] = ("policy", "value")', '] = ("policy", "value", "reference")',
         "only_policy_and_value", PPO,
     ),
-    "the reference is the raw base": Mutation(
-        COLLECTOR, 'acting_as(model, "reference")', "model.disable_adapter()",
+    "the policy is its own reference": Mutation(
+        COLLECTOR, 'of_reference, "reference")', 'of_reference, "policy")',
         "only_policy_and_value", PPO,
     ),
     "the policy scores itself": Mutation(
-        COLLECTOR, 'acting_as(model, "reward", reward.which)', 'acting_as(model, "policy")',
+        "rollouts/rewards.py", 'read, "reward", self.which)', 'read, "policy")',
         "score_in_ppo", PPO,
+    ),
+    # what is not judged, and units
+    "what is not judged counts as 0": Mutation(
+        ROLLOUT, "self.mask & self.judged[:, None]", "self.mask", "leaves_out", REWARDS
+    ),
+    "a constant rollout fixes the units": Mutation(
+        NORMALISER, "self.is_frozen, self.scores = has_spread, []", "self.is_frozen = True",
+        "fitted_again", "tests/unit/ppo",
+    ),
+    "the value forgets the other rewards": Mutation(
+        COLLECTOR, "others.nanmean().item()", "0.0", "others_mean", REWARDS
     ),
     "the value's gradient is the policy's": Mutation(
         TRAINER, 'with acting_as(peft, "value"), self.compute_loss',
@@ -219,7 +231,8 @@ MUTATIONS = {
         TRAINER, 'self.kl_coef = state["kl_coef"]\n', "pass\n", "half_and_half", PPO
     ),
     "the score's units are not kept": Mutation(
-        TRAINER, 'self.collector.units = ScoreUnits(**state["units"])', "pass", "half_and_half", PPO
+        TRAINER, 'self.collector.normaliser = RewardNormaliser(**state["normaliser"])', "pass",
+        "half_and_half", PPO,
     ),
     "the value's head is not kept": Mutation(
         "ppo/checkpoints.py", "value_head.load_state_dict(head.state_dict())", "pass",

@@ -9,6 +9,8 @@ from torch.testing import assert_close
 
 from rlhf.ppo.objectives import (
     adapted_kl_coef,
+    approximate_kl,
+    clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
@@ -331,3 +333,22 @@ def test_a_weight_multiplies_the_loss_of_its_token_and_no_other(episode, clip, d
     each = [w * (a - b) ** 2 / 2 for w, a, b in
             zip(*(kept(x, where) for x in (weights, logprobs, old)), strict=True)]  # fmt: skip
     assert float(pulled) == pytest.approx(sum(each), rel=1e-6, abs=1e-12)
+
+
+def test_the_share_that_is_clipped_knows_both_bounds():
+    old = row(0.0, 0.0, 0.0, 0.0, 0.0)
+    ratios = torch.tensor([[1.25, 1.25, 1.0, 0.9, 9.0]])
+    there = mask(1, 1, 1, 1, 0)
+    new = ratios.log().to(old)
+    assert clip_fraction(new, old, there, clip_range=0.2, clip_range_high=0.28) == 0
+    assert clip_fraction(new, old, there, clip_range=0.2) == 0.5
+    assert clip_fraction(new, old, there, clip_range=0.05, clip_range_high=0.28) == 0.25
+
+
+def test_how_far_a_policy_has_gone_is_a_number_however_far_it_is():
+    # exp(1) - 1 - 1 and exp(0) - 1 - 0, over two tokens
+    near = approximate_kl(row(1.0, 0.0, 5.0), row(0.0, 0.0, 0.0), mask(1, 1, 0))
+    assert_close(near, torch.tensor((math.e - 2) / 2))
+    far = approximate_kl(row(200.0), row(-200.0), mask(1))
+    assert far.isfinite()
+    assert far > 1e6
