@@ -1,5 +1,13 @@
 """Every knob of every stage: typed, frozen, strict. A YAML file is one of these written out."""
 
+from rlhf.config.knobs import (
+    ClippedKnobs,
+    PPOKnobs,
+    ResponseKnobs,
+    RolloutEngine,
+    RolloutKnobs,
+    ValueModel,
+)
 from rlhf.config.loading import (
     CONFIG_OF,
     SIBLINGS,
@@ -16,8 +24,6 @@ from rlhf.config.online import (
     OnlineDPOConfig,
     PPOConfig,
     RLOOConfig,
-    RolloutEngine,
-    ValueModel,
 )
 from rlhf.config.stages import (
     STRICT,
@@ -46,6 +52,7 @@ __all__ = [
     "SIBLINGS",
     "STRICT",
     "BestOfNConfig",
+    "ClippedKnobs",
     "Count",
     "DPOConfig",
     "DataConfig",
@@ -59,12 +66,15 @@ __all__ = [
     "OnlineConfig",
     "OnlineDPOConfig",
     "PPOConfig",
+    "PPOKnobs",
     "Positive",
     "PretrainConfig",
     "Quantization",
     "RLOOConfig",
+    "ResponseKnobs",
     "RewardConfig",
     "RolloutEngine",
+    "RolloutKnobs",
     "RunConfig",
     "SFTConfig",
     "SourceConfig",

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import yaml
 
+from rlhf.config.knobs import RENAMED
 from rlhf.errors import ConfigError
 
 
@@ -86,6 +87,9 @@ def sentence(kind: type[Any], error: Any) -> str:  # noqa: ANN401 - pydantic's E
     loc: list[int | str] = [p for p in error["loc"] if _is_place(kind, p)]
     place = ".".join(map(str, loc))
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        renamed = RENAMED.get(str(loc[-1]))
+        if renamed in _keys(kind, loc[:-1]):
+            return f"`{place}` is called `{renamed}` now"
         near = difflib.get_close_matches(str(loc[-1]), _keys(kind, loc[:-1]), n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else "see `--help`"
         return f"unknown key `{place}`; {hint}"

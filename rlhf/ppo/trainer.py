@@ -23,11 +23,18 @@ from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo import checkpoints
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.losses import policy_loss, update_metrics, value_loss
-from rlhf.ppo.objectives import adapted_kl_coef, explained_variance
+from rlhf.ppo.losses import (
+    MicroBatch,
+    micro_batches,
+    policy_loss,
+    update_metrics,
+    value_loss,
+)
+from rlhf.ppo.objectives import Advantages, adapted_kl_coef, explained_variance
 from rlhf.rollouts.actors import add_value, load_policy, sampling_engine
 from rlhf.rollouts.collector import Collector, Value
 from rlhf.rollouts.distributed import (
+    Mean,
     add_up_gradients,
     refuse_shards,
     start_alike,
@@ -36,7 +43,7 @@ from rlhf.rollouts.distributed import (
 from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder, shuffled
 from rlhf.rollouts.rewards import RewardFunc, Rewards
-from rlhf.rollouts.rollout import MicroBatch, micro_batches
+from rlhf.rollouts.rollout import Rollout
 from rlhf.rollouts.trainer import RolloutTrainer
 
 
@@ -80,7 +87,8 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
         self.ppo = args = args or PPOArguments(output_dir="ppo")
         if train_dataset is None or "prompt" not in train_dataset.column_names:
             raise ValueError("train_dataset needs a `prompt` column")
-        self._order = PromptOrder(train_dataset, args)
+        self.knobs = knobs = args.knobs
+        self._order = PromptOrder(train_dataset, knobs, args.seed)
         policy, tokenizer, base = load_policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
         functions = (
@@ -90,14 +98,14 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
         )
         copy_adapter(policy, "default", "ref")
         self.rewards = Rewards(policy, functions, args.reward_weights, base)
-        value = add_value(policy, self.rewards, args.value_model)
+        value = add_value(policy, self.rewards, knobs.value_model)
         self.value_head = value.head
         # a child of the model, so that gradients are cleared and devices moved with it
         policy.add_module("value_head", self.value_head)
         disable_dropout_in_model(policy)
         only_trainable_train(policy)
-        self.kl_coef = args.kl_coef
-        self._rests = False
+        self.kl_coef = knobs.kl_coef
+        self._skips_policy = False
         self._step_kl = 0.0
         super().__init__(
             model=policy,
@@ -118,12 +126,15 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
         self.collector = Collector(
             model=policy,
             tokenizer=self.tokenizer,
-            engine=sampling_engine(policy, self.tokenizer, args, base),
+            engine=sampling_engine(
+                policy, self.tokenizer, knobs, cast("str", args.output_dir), base
+            ),
             rewards=self.rewards,
             value=value,
+            knobs=knobs,
             args=args,
             autocast=self.compute_loss_context_manager,
-            normaliser=RewardNormaliser(args.score_norm, args.rollout_batch_size),
+            normaliser=RewardNormaliser(knobs.score_norm, knobs.rollout_batch_size),
         )
 
     # -- collecting ------------------------------------------------------------------------------
@@ -134,52 +145,63 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
 
     def rollout_batches(self) -> Iterator[MicroBatch]:
         """Collect, learn, forget: the pieces of every optimizer step that is still to come."""
-        args = self.ppo
-        for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
+        knobs = self.knobs
+        done = self.state.global_step // self.ppo.steps.per_rollout
+        for number in range(done, knobs.num_rollouts):
             rows = self._order.rows(number)
-            rollout, metrics = self.collector.collect(rows, number * args.rollout_batch_size)
+            rollout, metrics = self.collector.collect(rows, number * knobs.rollout_batch_size)
             self.note(metrics)
-            advantages = rollout.advantages(
-                kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
-                gamma=args.gamma,
-                lam=args.lam,
-                lam_value=args.lam_value,
-                whitened=args.whiten_advantages,
-            )
-            in_loss = self.kl_coef if args.kl_placement == "loss" else 0.0
+            advantages = self._advantages(rollout)
+            in_loss = self.kl_coef if knobs.kl_placement == "loss" else 0.0
             kl_weight = in_loss * float(advantages.scale)
-            assert rollout.values is not None
-            explained = explained_variance(rollout.values, advantages.returns, rollout.learnt)
-            self.note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
-            if args.kl_target is not None:
-                self.kl_coef = adapted_kl_coef(
-                    self.kl_coef,
-                    rollout.kl.mean().item(),
-                    target=args.kl_target,
-                    horizon=args.kl_horizon,
-                    num_responses=args.rollout_batch_size,
-                )
-            self._rests = number < args.value_warmup_steps
-            for epoch in range(args.num_ppo_epochs):
+            self._adapt_kl_coef(rollout)
+            self._skips_policy = number < knobs.value_warmup_rollouts
+            for epoch in range(knobs.num_ppo_epochs):
                 pieces = micro_batches(
                     rollout,
                     advantages,
-                    num_mini_batches=args.num_mini_batches,
-                    micro_batch_size=args.micro_batch_size,
-                    is_cap=args.is_cap,
-                    order=shuffled(args.rollout_batch_size, args.seed, number, epoch),
+                    num_mini_batches=knobs.num_mini_batches,
+                    micro_batch_size=self.ppo.steps.piece,
+                    weight_cap=knobs.importance_weight_cap,
+                    order=shuffled(knobs.rollout_batch_size, self.ppo.seed, number, epoch),
                     share=slice(processes.index(), None, processes.count()),
                 )
                 for place, piece in enumerate(pieces):
-                    is_first = epoch == 0 and place < args.gradient_accumulation_steps
                     # Trainer takes all pieces of a step before it learns from the first
                     yield replace(
                         piece,
                         kl_weight=kl_weight,
-                        trains_policy=not self._rests,
-                        is_first=is_first,
+                        trains_policy=not self._skips_policy,
+                        is_first=epoch == 0 and place < self.ppo.steps.pieces,
                     )
-            self.note({"policy/rested": self._rests})
+            self.note({"policy/skipped_updates": self._skips_policy})
+
+    def _advantages(self, rollout: Rollout) -> Advantages:
+        """What a rollout teaches; how good the value was is taken down."""
+        knobs = self.knobs
+        advantages = rollout.advantages(
+            kl_coef=self.kl_coef if knobs.kl_placement == "reward" else 0.0,
+            gamma=knobs.gamma,
+            lam=knobs.lam,
+            lam_value=knobs.lam_value,
+            whitened=knobs.whiten_advantages,
+        )
+        assert rollout.values is not None
+        explained = explained_variance(rollout.values, advantages.returns, rollout.learnt)
+        self.note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
+        if (weights := rollout.weights(knobs.importance_weight_cap)) is not None:
+            self.note({"sampling/importance_weight": Mean.of(weights[rollout.mask])})
+        return advantages
+
+    def _adapt_kl_coef(self, rollout: Rollout) -> None:
+        if self.knobs.kl_target is not None:
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef,
+                rollout.kl.mean().item(),
+                target=self.knobs.kl_target,
+                horizon=self.knobs.kl_horizon,
+                num_responses=self.knobs.rollout_batch_size,
+            )
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -228,20 +250,20 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
             add_up_gradients(self._policy_parameters)
         add_up_gradients(self._value_parameters)
         kl = float(sum_over_all(torch.tensor(self._step_kl, device=self.ppo.device)))
-        if self.ppo.stop_kl is not None and kl > self.ppo.stop_kl:
-            self._rests = True
+        if self.knobs.stop_kl is not None and kl > self.knobs.stop_kl:
+            self._skips_policy = True
         self._step_kl = 0.0
 
     def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
-        args, batch = self.ppo, inputs.sequences
-        new = token_logprobs(self._peft, states, batch, temperature=args.temperature)
-        seen = update_metrics(new.detach(), inputs, args)
+        knobs, batch = self.knobs, inputs.sequences
+        new = token_logprobs(self._peft, states, batch, temperature=knobs.temperature)
+        seen = update_metrics(new.detach(), inputs, knobs)
         self.note(seen)
         self._step_kl += float(seen["policy/approxkl"] * inputs.mask.sum() / inputs.num_tokens)
-        return policy_loss(new, inputs, args)
+        return policy_loss(new, inputs, knobs)
 
     def _value_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
-        return value_loss(self.value_head(states).squeeze(2), inputs, self.ppo)
+        return value_loss(self.value_head(states).squeeze(2), inputs, self.knobs)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
         """Policy and value, each with a learning rate of its own, and nothing else."""
@@ -253,7 +275,7 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
                     {"params": self._policy_parameters, **decay},
                     {
                         "params": self._value_parameters,
-                        "lr": self.ppo.value_learning_rate,
+                        "lr": self.knobs.value_learning_rate,
                         **decay,
                     },
                 ],

@@ -7,7 +7,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from rlhf.config import ValueModel
+from rlhf.config import PPOKnobs, ValueModel
 from rlhf.model.adapters import copy_adapter
 from rlhf.model.engine.engines import Engine, InProcess
 from rlhf.model.engine.vllm import VLLM
@@ -15,7 +15,6 @@ from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
 from rlhf.model.roles import adapter_name
 from rlhf.model.start import Start, load_start
-from rlhf.ppo.arguments import PPOArguments
 from rlhf.rollouts.collector import Value
 from rlhf.rollouts.rewards import Rewards
 from rlhf.runs import is_run
@@ -65,15 +64,17 @@ def add_value(policy: PeftModel, rewards: Rewards, kind: ValueModel) -> Value:
 
 
 def sampling_engine(
-    policy: PeftModel, tokenizer: PreTrainedTokenizerFast, args: PPOArguments, base: str
+    policy: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    knobs: PPOKnobs,
+    folder: str | Path,
+    base: str,
 ) -> Engine:
-    """What samples from the policy; a server's adapters lie beside the checkpoints.
+    """What samples from the policy; a server's adapters lie beside the checkpoints in ``folder``.
 
     Raises:
         ModelError: the server is not there, or does not serve the policy's base.
     """
-    if args.rollout_engine == "transformers":
+    if knobs.rollout_engine == "transformers":
         return InProcess(policy, tokenizer)
-    return VLLM(
-        args.vllm_url, policy, tokenizer, Path(cast("str", args.output_dir)) / _SERVED, base
-    )
+    return VLLM(knobs.vllm_url, policy, tokenizer, Path(folder) / _SERVED, base)

@@ -10,9 +10,10 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from rlhf.chat import decode_response, encode_prompt, stop_token_ids
+from rlhf.config import RolloutKnobs
 from rlhf.model.engine.engines import Answers, Engine
 from rlhf.model.engine.generate import Sampling
 from rlhf.model.heads import ScoreHead
@@ -28,7 +29,6 @@ from rlhf.model.scoring import (
     token_logprobs_entropies,
     values,
 )
-from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.objectives import overlong_penalty, probability_ratio
 from rlhf.records import Message, Prompt
 from rlhf.rollouts.distributed import Mean, lists_of_all, of_all, share
@@ -46,11 +46,11 @@ class _TokenRecorder:
     """What the policy said of its tokens while it drew them."""
 
     def __init__(
-        self, num_rows: int, args: PPOArguments, value_head: ScoreHead | None, device: torch.device
+        self, num_rows: int, knobs: RolloutKnobs, head: ScoreHead | None, device: torch.device
     ) -> None:
-        self._temperature, self._head = args.temperature, value_head
-        names = ["logprobs", "entropy"] + ["values"] * (value_head is not None)
-        shape = (num_rows, args.max_new_tokens)
+        self._temperature, self._head = knobs.temperature, head
+        names = ["logprobs", "entropy"] + ["values"] * (head is not None)
+        shape = (num_rows, knobs.max_new_tokens)
         self._noted = {name: torch.zeros(shape, device=device) for name in names}
 
     def __call__(
@@ -90,7 +90,9 @@ class Collector:
     rewards: Rewards
     value: Value | None
     """None for methods that learn without one."""
-    args: PPOArguments
+    knobs: RolloutKnobs
+    args: TrainingArguments
+    """Of the trainer that learns from the rollouts: its seed, precision and size of a pass."""
     autocast: Callable[[], AbstractContextManager[Any]]
     normaliser: RewardNormaliser
 
@@ -125,7 +127,7 @@ class Collector:
         if self.value is not None and self.value.is_own:  # fitting may have moved its head
             read["values"] = self._values(drawn.sequences, self.value.head)
         rollout = self._rollout(whole, raw, read)
-        metrics = _means(rollout, raw) | _mismatch(rollout, self.args.is_cap)
+        metrics = _means(rollout, raw) | _mismatch(rollout)
         for part, column in zip(self.rewards.parts, columns, strict=True):
             metrics[f"objective/scores/{part.name}"] = Mean.of(column)
         metrics["time/sampling"] = Mean(sampled - clock)
@@ -134,15 +136,15 @@ class Collector:
 
     def _sample(self, rows: Sequence[Row], first: int, *, seed: int) -> tuple[Drawn, PerToken]:
         """A response to each row, and what their sampler noted of each token."""
-        args = self.args
+        knobs = self.knobs
         prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in rows]
-        size = args.sampling_batch_size or args.rollout_batch_size
-        sampling = Sampling(args.max_new_tokens, args.temperature, seed, first, size)
+        size = knobs.sampling_batch_size or knobs.rollout_batch_size
+        sampling = Sampling(knobs.max_new_tokens, knobs.temperature, seed, first, size)
         recorder = None
         if self.engine.shows_steps:
             head = self.value.head if self.value and not self.value.is_own else None
             head = head if self.sampler_is_exact else None
-            recorder = _TokenRecorder(len(prompts), args, head, self.model.device)
+            recorder = _TokenRecorder(len(prompts), knobs, head, self.model.device)
         with self.autocast():
             answers = self.engine.answer(prompts, sampling, recorder)
         batch = self._joined(prompts, answers.responses)
@@ -164,7 +166,7 @@ class Collector:
 
     def _read(self, batch: Sequences, noted: PerToken) -> PerToken:
         """What policy and reference say of each token."""
-        temperature = self.args.temperature
+        temperature = self.knobs.temperature
         of_reference = partial(logprobs, self.model, temperature=temperature)
         read = {"ref_logprobs": self._passes.over(batch, of_reference, "reference")}
         if self.sampler_is_exact:
@@ -178,7 +180,7 @@ class Collector:
         def read(part: Sequences) -> list[Tensor]:
             states = response_states(self.model, part)
             found = token_logprobs_entropies(
-                self.model, states, part, temperature=self.args.temperature
+                self.model, states, part, temperature=self.knobs.temperature
             )
             return [*found] if head is None else [*found, head(states).squeeze(2)]
 
@@ -222,23 +224,23 @@ class Collector:
 
     def _rollout(self, whole: Sequences, raw: Tensor, own: PerToken) -> Rollout:
         """What is learnt from: ``raw`` scores as they count, and the tokens of all processes."""
-        args = self.args
+        knobs = self.knobs
         scores = self.normaliser.apply(raw)
-        if args.score_clip is not None:
-            scores = scores.clamp(-args.score_clip, args.score_clip)
+        if knobs.score_clip is not None:
+            scores = scores.clamp(-knobs.score_clip, knobs.score_clip)
         stops = torch.tensor(stop_token_ids(self.tokenizer), device=raw.device)
         last = whole.ids.gather(1, whole.last[:, None]).squeeze(1)
         finished = torch.isin(last, stops)
         overlong = overlong_penalty(
             whole.response_mask.sum(dim=1),
             finished,
-            max_new_tokens=args.max_new_tokens,
-            buffer=args.overlong_buffer,
+            max_new_tokens=knobs.max_new_tokens,
+            buffer=knobs.overlong_buffer,
         )
         return Rollout(
             sequences=whole,
             finished=finished,
-            scores=scores - args.missing_eos_penalty * overlong,
+            scores=scores - knobs.missing_eos_penalty * overlong,
             **{name: of_all(x, whole.response_mask) for name, x in own.items()},
         )
 
@@ -271,13 +273,9 @@ def _logprobs(answers: Answers, batch: Sequences) -> PerToken:
     return {"logprobs": said}
 
 
-def _mismatch(rollout: Rollout, cap: float | None) -> Metrics:
-    """How far the sampler is from the trainer: nats per token (k3), and the mean weight."""
+def _mismatch(rollout: Rollout) -> Metrics:
+    """How far the sampler is from the trainer: nats per token (k3)."""
     if rollout.sampler_logprobs is None:
         return {}
-    mask = rollout.mask
     ratio = probability_ratio(rollout.logprobs, rollout.sampler_logprobs)
-    found = {"sampling/kl": Mean.of((ratio - 1 - ratio.log())[mask])}
-    if (weights := rollout.weights(cap)) is not None:
-        found["sampling/is_weight_mean"] = Mean.of(weights[mask])
-    return found
+    return {"sampling/kl": Mean.of((ratio - 1 - ratio.log())[rollout.mask])}

@@ -104,7 +104,7 @@ def _value_learns_nothing(seen: Seen) -> str | None:
         return None
     return (
         f"the value explains nothing (explained variance {fmean(explained.last):.2f}); raise "
-        "value_learning_rate or value_warmup_steps"
+        "value_learning_rate or value_warmup_rollouts"
     )
 
 

@@ -1,9 +1,7 @@
-"""What one pass of PPO learns from: responses, and what every role says about them."""
+"""What is learnt from: responses, and what every role says about them."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,8 +18,6 @@ from rlhf.ppo.objectives import (
 
 PerToken = Float[Tensor, "batch response"]
 PerResponse = Float[Tensor, " batch"]
-
-_EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,71 +110,6 @@ class Rollout:
             advantages=whiten(result.advantages, mask),
             scale=inverse_deviation(result.advantages, mask),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """A piece of an optimizer step: what is learnt, on which tokens."""
-
-    sequences: Sequences
-    mask: Bool[Tensor, "batch response"]
-    """Which response tokens are learnt from."""
-    old_logprobs: PerToken
-    ref_logprobs: PerToken
-    old_values: PerToken
-    advantages: PerToken
-    returns: PerToken
-    num_tokens: int
-    """Those that are learnt from in the whole optimizer step, over which its losses are means."""
-    weights: PerToken | None = None
-    """Of each token in the policy's loss; None for 1."""
-    kl_weight: float = 0.0
-    """Of the KL inside the loss, in units of the advantages."""
-    trains_policy: bool = True
-    """False while only the value learns."""
-    is_first: bool = False
-    """Whether the policy has not moved since it sampled this."""
-
-
-def micro_batches(
-    rollout: Rollout,
-    advantages: Advantages,
-    *,
-    num_mini_batches: int,
-    micro_batch_size: int,
-    order: Sequence[int],
-    is_cap: float | None = None,
-    share: slice = _EVERYTHING,
-) -> Iterator[MicroBatch]:
-    """One pass over the rollout in ``order``: optimizer steps of equal size, in pieces.
-
-    Inside a step, rows of similar length share a piece; a piece is no wider than its longest row.
-    ``is_cap`` bounds the weights of tokens that another computation sampled (None: they have none).
-    ``share`` is what this process learns of a step's rows, by length.
-    """
-    assert rollout.values is not None
-    size = len(order) // num_mini_batches
-    weights, learnt = rollout.weights(is_cap), rollout.learnt
-    lengths: list[int] = rollout.sequences.mask.sum(dim=1).tolist()
-    for start in range(0, size * num_mini_batches, size):
-        step = sorted(order[start : start + size], key=lengths.__getitem__)
-        num_tokens = max(1, int(learnt[step].sum()))
-        own = step[share]
-        for piece in range(0, len(own), micro_batch_size):
-            rows = torch.tensor(own[piece : piece + micro_batch_size], device=rollout.mask.device)
-            taken = select(rollout.sequences, rows)
-            width = taken.response_mask.shape[1]
-            yield MicroBatch(
-                sequences=taken,
-                mask=learnt[rows, :width],
-                old_logprobs=rollout.logprobs[rows, :width],
-                ref_logprobs=rollout.ref_logprobs[rows, :width],
-                old_values=rollout.values[rows, :width],
-                advantages=advantages.advantages[rows, :width],
-                returns=advantages.returns[rows, :width],
-                num_tokens=num_tokens,
-                weights=None if weights is None else weights[rows, :width],
-            )
 
 
 def select(batch: Sequences, rows: Tensor) -> Sequences:

@@ -54,7 +54,7 @@ class RolloutTrainer(Trainer):
         dataset = cast("Dataset", eval_dataset or self.eval_dataset)
         rows = [dict(dataset[i]) for i in range(len(dataset))]
         found = Means()
-        for start in range(0, len(rows), size := self.collector.args.rollout_batch_size):
+        for start in range(0, len(rows), size := self.collector.knobs.rollout_batch_size):
             _, seen = self.collector.collect(rows[start : start + size], start, evaluates=True)
             found.add(seen)
         metrics = {

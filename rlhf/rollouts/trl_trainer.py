@@ -6,7 +6,7 @@ so that what differs between two runs is the method.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,13 +18,13 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments, set_seed
 
 from rlhf.config import OnlineConfig
+from rlhf.config.online import Steps
 from rlhf.data.prepare import load
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.engine.engines import InProcess
 from rlhf.model.roles import ADAPTER_OF, only_trainable_train
 from rlhf.model.scoring import Sequences
 from rlhf.model.start import Start, load_start
-from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
 from rlhf.rollouts.collector import Collector
@@ -63,8 +63,8 @@ class Method:
     stage: str
     trainer: type["OnlineTrainer"]
     arguments: type[TrainingArguments]
-    knobs: Callable[[Any, PPOArguments], dict[str, Any]]
-    """From the stage's config and PPO's view of it to TRL's arguments."""
+    knobs: Callable[[Any, Steps], dict[str, Any]]
+    """From the stage's config, and how it steps, to TRL's arguments."""
 
 
 def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
@@ -83,20 +83,19 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
             prompts_that_fit(prompts, tokenizer, data, config.max_new_tokens) if prompts else None
             for prompts in (records.train, records.eval)
         )
-        plan = _plan(config, folder, start, evaluates=held_out is not None)
         said = Said()
         with unrounded(model):
             trainer = method.trainer(
                 model=model,
                 reward_funcs=said,
-                args=_arguments(method, config, folder, plan),
+                args=_arguments(method, config, folder, start, evaluates=held_out is not None),
                 train_dataset=rows,
                 eval_dataset=held_out,
                 processing_class=tokenizer,
             )
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         rewards = Rewards(model, *rewards_of(config), start.fingerprint)
-        trainer.begin(plan, rewards, said)
+        trainer.begin(config, rewards, said)
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
@@ -105,41 +104,30 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
     return Path(config.out)
 
 
-def _plan(config: OnlineConfig, folder: Run, start: Start, *, evaluates: bool) -> PPOArguments:
-    """How PPO would collect, step, save and evaluate; its value is a head that nobody trains."""
-    return training_arguments(
-        PPOArguments,
-        replace(config, trainer={}),
-        folder,
-        evaluates=evaluates,
-        **({"value_model": "head", "num_ppo_epochs": 1} | ppo_knobs(config)),
-        **precision(start),
-    )
-
-
 def _arguments(
-    method: Method, config: OnlineConfig, folder: Run, plan: PPOArguments
+    method: Method, config: OnlineConfig, folder: Run, start: Start, *, evaluates: bool
 ) -> TrainingArguments:
+    """TRL's, such that it collects, steps, saves and evaluates as PPO would."""
+    steps = Steps.of(config, config.per_device_train_batch_size)
     fixed = {
-        "max_steps": plan.max_steps,
-        "per_device_train_batch_size": plan.micro_batch_size,
-        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
-        "save_steps": plan.save_steps,
-        "eval_steps": plan.eval_steps,
-        "bf16": plan.bf16,
-        "fp16": plan.fp16,
-        "temperature": plan.temperature,
+        "max_steps": steps.total,
+        "per_device_train_batch_size": steps.piece,
+        "gradient_accumulation_steps": steps.pieces,
+        "save_steps": steps.whole_rollouts(config.save_steps),
+        "eval_steps": steps.whole_rollouts(config.eval_steps),
+        "temperature": config.temperature,
         "disable_dropout": True,
         "remove_unused_columns": False,
         "metric_for_best_model": "eval_objective/scores",
         "greater_is_better": True,
+        **precision(start),
     }
     return training_arguments(
         method.arguments,
         config,
         folder,
-        evaluates=plan.eval_strategy != "no",
-        **(fixed | method.knobs(config, plan)),
+        evaluates=evaluates,
+        **(fixed | method.knobs(config, steps)),
     )
 
 
@@ -159,6 +147,7 @@ class OnlineTrainer(RolloutTrainer, StageTrainer):
     A subclass stands before TRL's and puts :meth:`collect` where TRL would sample.
     """
 
+    config: OnlineConfig
     said: Said
     rollout: Rollout
 
@@ -166,10 +155,10 @@ class OnlineTrainer(RolloutTrainer, StageTrainer):
         self._num_drawn: int | None = None
         super().__init__(**kwargs)
 
-    def begin(self, plan: PPOArguments, rewards: Rewards, said: Said) -> None:
+    def begin(self, config: OnlineConfig, rewards: Rewards, said: Said) -> None:
         """Take PPO's collector, without a value."""
         model = cast("PeftModel", self.network)
-        self.said = said
+        self.config, self.said = config, said
         tokenizer = cast("Any", self.processing_class)
         self.collector = Collector(
             model=model,
@@ -177,16 +166,17 @@ class OnlineTrainer(RolloutTrainer, StageTrainer):
             engine=InProcess(model, tokenizer),
             rewards=rewards,
             value=None,
-            args=plan,
+            knobs=config,
+            args=self.args,
             autocast=self.compute_loss_context_manager,
-            normaliser=RewardNormaliser(plan.score_norm, plan.rollout_batch_size),
+            normaliser=RewardNormaliser(config.score_norm, config.rollout_batch_size),
         )
         only_trainable_train(model)
 
     @property
-    def plan(self) -> PPOArguments:
-        """The knobs that PPO has too."""
-        return self.collector.args
+    def steps(self) -> Steps:
+        """How rollouts become optimizer steps."""
+        return Steps.of(self.config, self.config.per_device_train_batch_size)
 
     @property
     def uses_of_rollout(self) -> int:
@@ -201,7 +191,7 @@ class OnlineTrainer(RolloutTrainer, StageTrainer):
     def collect(self, rows: Sequence[Mapping[str, Any]]) -> Rollout:
         """Draw and judge one response per row, take down what they are like, and keep them."""
         if self._num_drawn is None:  # at the start, or where a checkpoint left off
-            share = self.plan.rollout_batch_size // self.plan.steps_per_rollout
+            share = self.config.rollout_batch_size // self.steps.per_rollout
             self._num_drawn = self.state.global_step * share
         training = self.network.training
         self.rollout, metrics = self.collector.collect(rows, self._num_drawn)
@@ -215,8 +205,9 @@ class OnlineTrainer(RolloutTrainer, StageTrainer):
         return {}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ANN401, ARG002
-        order = PromptOrder(cast("Dataset", self.train_dataset), self.plan)
-        return _Prompts(order, self.plan.num_rollouts, self.repeats_of_prompt, self.uses_of_rollout)
+        order = PromptOrder(cast("Dataset", self.train_dataset), self.config, self.config.seed)
+        repeats, uses = self.repeats_of_prompt, self.uses_of_rollout
+        return _Prompts(order, self.config.num_rollouts, repeats, uses)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """PPO's names for what TRL knows; evaluations stand alone."""

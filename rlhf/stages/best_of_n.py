@@ -95,7 +95,7 @@ def _draw(
 ) -> Iterator[_Group]:
     """The responses that PPO's first rollouts would be if the policy did not learn."""
     [name] = policies.names
-    order = PromptOrder(prompts, config)
+    order = PromptOrder(prompts, config, config.seed)
     size, times = config.rollout_batch_size, config.samples_per_prompt
     for number in tqdm(range(config.num_rollouts), disable=None, dynamic_ncols=True):
         asked = [prompts[i] for i in order.indices(number)]

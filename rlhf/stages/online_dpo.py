@@ -15,8 +15,8 @@ from trl.experimental.online_dpo.online_dpo_config import (
 from trl.experimental.online_dpo.online_dpo_trainer import OnlineDPOTrainer
 
 from rlhf.config import OnlineDPOConfig
+from rlhf.config.online import Steps
 from rlhf.model.scoring import logprobs
-from rlhf.ppo.arguments import PPOArguments
 from rlhf.rollouts.distributed import Mean
 from rlhf.rollouts.trl_trainer import Method, OnlineTrainer, run_online
 
@@ -91,13 +91,13 @@ class OnlinePairsTrainer(OnlineTrainer, OnlineDPOTrainer):
     ) -> Tensor:
         if model is self.ref_model:
             return self.rollout.ref_logprobs
-        return logprobs(model, self.rollout.sequences, temperature=self.plan.temperature)
+        return logprobs(model, self.rollout.sequences, temperature=self.config.temperature)
 
 
-def _knobs(config: OnlineDPOConfig, plan: PPOArguments) -> dict[str, Any]:
+def _knobs(config: OnlineDPOConfig, steps: Steps) -> dict[str, Any]:
     return {
         # TRL counts prompts
-        "per_device_train_batch_size": plan.micro_batch_size // 2,
+        "per_device_train_batch_size": steps.piece // 2,
         "max_new_tokens": config.max_new_tokens,
         "max_length": config.data.max_length + config.max_new_tokens,
         "beta": config.beta,

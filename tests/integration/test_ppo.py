@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from rlhf.chat import encode_prompt, encode_response
-from rlhf.config import PPOConfig, RewardConfig, SFTConfig, ValueModel, build
+from rlhf.config import PPOConfig, PPOKnobs, RewardConfig, SFTConfig, ValueModel, build
 from rlhf.errors import DataError, ModelError, RunError
 from rlhf.model.adapters import load_adapter
 from rlhf.model.engine.generate import Sampling, sample_ids
@@ -25,11 +25,11 @@ from rlhf.model.roles import ADAPTER_OF, acting_as, role_parameters
 from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import logprobs, response_states, sequences, token_logprobs_entropies
 from rlhf.model.start import Start, load_start
-from rlhf.ppo.arguments import PPOArguments, ppo_knobs
+from rlhf.ppo.arguments import PPOArguments
+from rlhf.ppo.losses import micro_batches
 from rlhf.ppo.objectives import clipped_policy_loss
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt, to_json
-from rlhf.rollouts.rollout import micro_batches
 from rlhf.runs import open_run
 from rlhf.sandbox.world import prompts as sandbox_prompts
 from rlhf.stages import ppo, reward, sft
@@ -45,7 +45,7 @@ PPO: dict[str, Any] = {
     "per_device_train_batch_size": 2,
     "num_mini_batches": 2,
     "max_new_tokens": 8,
-    "value_warmup_steps": 1,
+    "value_warmup_rollouts": 1,
     "learning_rate": 1e-2,
     "value_learning_rate": 1e-2,
 }
@@ -134,7 +134,7 @@ def test_only_policy_and_value_move_and_the_first_step_starts_at_the_reference(
 def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_is_one(
     runs, tmp_path
 ):
-    ours = trainer(runs, tmp_path, value_warmup_steps=0)
+    ours = trainer(runs, tmp_path, value_warmup_rollouts=0)
     ours.train()
     assert ours.state.global_step == 3 * 2 * 2
     logs = [entry for entry in ours.state.log_history if "policy/max_ratio" in entry]
@@ -146,7 +146,7 @@ def test_steps_are_rollouts_times_epochs_times_mini_batches_and_the_first_ratio_
 
 
 def test_a_policy_that_has_gone_far_from_its_sampler_rests_until_the_next_rollout(runs, tmp_path):
-    keys = {"value_warmup_steps": 0, "num_rollouts": 2, "learning_rate": 0.05}
+    keys = {"value_warmup_rollouts": 0, "num_rollouts": 2, "learning_rate": 0.05}
     far = trainer(runs, tmp_path, stop_kl=1e-3, **keys)
     far.train()
     logs = [entry for entry in far.state.log_history if "loss/policy" in entry]
@@ -169,7 +169,7 @@ def test_a_trouble_is_told_once(runs, tmp_path, caplog):
 
 @VALUES
 def test_while_the_value_warms_up_the_policy_rests(runs, tmp_path, value_model):
-    ours = trainer(runs, tmp_path, value_warmup_steps=3, value_model=value_model)
+    ours = trainer(runs, tmp_path, value_warmup_rollouts=3, value_model=value_model)
     before = hashes(ours.model)
     ours.train()
     after = hashes(ours.model)
@@ -464,15 +464,29 @@ def test_audits_score_every_rollout_and_teach_nothing(runs, tmp_path):
         ppo.run(config(PPOConfig, tmp_path / "no", foreign, audit=["sandbox"], **keys))
 
 
-def test_every_knob_of_the_config_reaches_the_trainer_under_the_same_default():
-    ours = {f.name: f.default for f in fields(PPOArguments)}
-    config_defaults = {f.name: f.default for f in fields(PPOConfig)}
-    reached = ppo_knobs(stage(Path("runs"), Path("out")))
-    shared = {"num_rollouts", "kl_coef", "lam", "clip_range", "dual_clip", "missing_eos_penalty"}
-    assert shared < reached.keys()
-    for name in reached:
-        default = config_defaults[name]
-        assert ours[name] == getattr(default, "default", default), name
+def test_a_stages_config_is_the_trainers_knobs(runs, tmp_path):
+    made = stage(runs, tmp_path / "out", kl_coef=0.07)
+    assert isinstance(made, PPOKnobs)
+    assert PPOArguments(str(tmp_path), knobs=made, use_cpu=True).knobs is made
+    flat = PPOArguments(str(tmp_path), kl_coef=0.07, num_rollouts=3, use_cpu=True)
+    assert flat.knobs == PPOKnobs(kl_coef=0.07, num_rollouts=3)
+    assert flat.to_dict()["kl_coef"] == 0.07
+    assert json.loads(flat.to_json_string())["num_rollouts"] == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"kl_coef": -1.0}, "`kl_coef`: Input should be greater than or equal to 0"),
+        ({"is_cap": 2.0}, "is_cap is called importance_weight_cap now"),
+        ({"value_warmup_steps": 2}, "value_warmup_steps is called value_warmup_rollouts now"),
+        ({"rollout_batch_size": 6, "samples_per_prompt": 4}, "must be a multiple of"),
+        ({"rollout_batch_size": 6, "num_mini_batches": 4}, "must be a multiple of"),
+    ],
+)
+def test_a_library_is_told_of_a_bad_knob_as_a_config_is(tmp_path, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        PPOArguments(str(tmp_path), **wrong)
 
 
 def test_wrong_runs_are_refused_before_anything_is_loaded(runs, make_base, tmp_path):

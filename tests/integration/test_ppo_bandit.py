@@ -77,7 +77,7 @@ def test_ppo_reaches_the_optimum_of_a_bandit_and_not_just_its_best_arm(
         whiten_advantages=whiten,
         learning_rate=1e-2,
         value_learning_rate=1e-2,
-        value_warmup_steps=3,
+        value_warmup_rollouts=3,
         score_norm="none",
         missing_eos_penalty=0.0,
         report_to=[],

@@ -40,7 +40,7 @@ PPO = {
     "num_ppo_epochs": 2,
     "per_device_train_batch_size": 4,
     "max_new_tokens": 12,
-    "value_warmup_steps": 1,
+    "value_warmup_rollouts": 1,
     "kl_target": 0.5,
     "kl_horizon": 100.0,
     # passed in the third step of the second rollout, by what both processes see together

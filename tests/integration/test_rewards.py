@@ -17,10 +17,10 @@ from rlhf.model.roles import role_parameters
 from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import values
 from rlhf.ppo.arguments import PPOArguments
+from rlhf.ppo.losses import micro_batches
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.rewards import RewardFunc, Rewards
-from rlhf.rollouts.rollout import micro_batches
 from rlhf.runs import open_run
 from rlhf.stages import best_of_n, dpo, grpo, kto, online_dpo, ppo, pretrain, reward, rloo, sft
 from tests import tiny
@@ -56,7 +56,7 @@ def trainer(runs: Path, out: Path, rewards: Any, **keys: Any) -> Any:
     arguments: dict[str, Any] = {
         "output_dir": str(out),
         "per_device_train_batch_size": 2,
-        "value_warmup_steps": 0,
+        "value_warmup_rollouts": 0,
         "learning_rate": 1e-2,
         "missing_eos_penalty": 0.0,
         "score_clip": None,
@@ -166,10 +166,12 @@ def methods(runs) -> dict[str, Any]:
 
 
 def judge(trainer: Any, patch: pytest.MonkeyPatch, *given: Any) -> None:
-    """Let ``given`` be the scores of every rollout of ``trainer``, in units of their own."""
+    """Let ``given`` be the scores of every rollout of ``trainer``, and nothing else."""
     rewards = Rewards(trainer.collector.model, [scripted(*given)], None, "")
     patch.setattr(trainer.collector, "rewards", rewards)
     patch.setattr(trainer.collector, "normaliser", RewardNormaliser("none", 8))
+    knobs = replace(trainer.collector.knobs, missing_eos_penalty=0.0)
+    patch.setattr(trainer.collector, "knobs", knobs)
 
 
 def grouped_rows(trainer: Any) -> list[dict[str, Any]]:
@@ -203,7 +205,6 @@ def test_pairs_without_a_winner_teach_nothing(methods, monkeypatch):
     ours = methods["online-dpo"]
     # the first response to each of three prompts, then the second: 1 : 2, not judged, a tie
     judge(ours, monkeypatch, 1.0, None, 2.0, 2.0, 3.0, 2.0)
-    monkeypatch.setattr(ours.collector, "args", replace_penalty(ours.collector.args))
     ours.model.zero_grad()
     loss = ours.training_step(ours.model, pairs(ours))
     first, second = ours.rollout.scores.tolist()
@@ -221,20 +222,10 @@ def test_pairs_without_a_winner_teach_nothing(methods, monkeypatch):
         assert_close(a, p.grad)
 
 
-def replace_penalty(args: Any) -> Any:
-    """The same without a penalty for responses that were cut off."""
-    import copy
-
-    changed = copy.copy(args)
-    changed.missing_eos_penalty = 0.0
-    return changed
-
-
 @pytest.mark.parametrize("given", [None, 3.0])
 def test_online_dpo_learns_nothing_from_pairs_that_are_all_alike(methods, monkeypatch, given):
     ours = methods["online-dpo"]
     judge(ours, monkeypatch, given)
-    monkeypatch.setattr(ours.collector, "args", replace_penalty(ours.collector.args))
     ours.model.zero_grad()
     assert ours.training_step(ours.model, pairs(ours)) == 0
     assert not any(cast("Any", p.grad).any() for p in role_parameters(ours.model, "policy"))
@@ -245,7 +236,6 @@ def test_online_dpo_learns_nothing_from_pairs_that_are_all_alike(methods, monkey
 def test_a_group_of_one_score_has_no_advantages(methods, monkeypatch, stage):
     ours = methods[stage]
     judge(ours, monkeypatch, 3.0)
-    monkeypatch.setattr(ours.collector, "args", replace_penalty(ours.collector.args))
     ours.model.train()
     found = ours._generate_and_score_completions(grouped_rows(ours))["advantages"]
     priced = (-0.05 * ours.rollout.kl).view(2, 4)
@@ -450,7 +440,7 @@ def test_no_stage_saves_a_model_that_has_broken_down(base, runs, tmp_path, stage
     if stage in (*ONLINE, "ppo"):
         own = {"policy": str(runs / "sft"), "reward": str(runs / "a/reward"), **SIZES}
         own["max_steps"] = -1
-    own |= {"value_warmup_steps": 0} if stage == "ppo" else {}
+    own |= {"value_warmup_rollouts": 0} if stage == "ppo" else {}
     talks = stage in ("sft", "pretrain")
     data = runs / ("demonstrations.jsonl" if talks else "preferences.jsonl")
     made = config(CONFIG_OF[stage], tmp_path / "out", data, **{**own, "learning_rate": 1e39})

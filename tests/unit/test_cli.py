@@ -168,7 +168,7 @@ def test_what_is_left_out_of_a_siblings_yaml_is_said_in_one_line(capsys, tmp_pat
     assert (status, said.out) == (1, "")
     note, *rest = said.err.splitlines()
     assert note.endswith(
-        "rloo has no use for value_learning_rate, value_warmup_steps; "
+        "rloo has no use for value_learning_rate, value_warmup_rollouts; "
         "the run is written to runs/demo/rloo"
     )
     assert "there is no such run" in rest[-1]

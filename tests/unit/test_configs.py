@@ -284,7 +284,7 @@ def test_one_word_is_changed_to_compare_methods(family: str, stage: str):
     else:
         assert f"the run is written to runs/{family}/{stage}" in note
     if stage == "grpo" and family == "demo":
-        assert "grpo has no use for value_learning_rate, value_warmup_steps;" in note
+        assert "grpo has no use for value_learning_rate, value_warmup_rollouts;" in note
 
 
 def test_what_siblings_share_keeps_its_value(tmp_path: Path):
