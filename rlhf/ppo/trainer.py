@@ -42,7 +42,7 @@ from rlhf.rollouts.distributed import (
 )
 from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder, shuffled
-from rlhf.rollouts.rewards import RewardFunc, Rewards
+from rlhf.rollouts.rewards import RewardFunc, Rewards, listed
 from rlhf.rollouts.rollout import Rollout
 from rlhf.rollouts.trainer import RolloutTrainer
 
@@ -91,13 +91,8 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
         self._order = PromptOrder(train_dataset, knobs, args.seed)
         policy, tokenizer, base = load_policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
-        functions = (
-            [reward_funcs]
-            if isinstance(reward_funcs, str | Path) or callable(reward_funcs)
-            else list(reward_funcs)
-        )
         copy_adapter(policy, "default", "ref")
-        self.rewards = Rewards(policy, functions, args.reward_weights, base)
+        self.rewards = Rewards(policy, listed(reward_funcs), args.reward_weights, base)
         value = add_value(policy, self.rewards, knobs.value_model)
         self.value_head = value.head
         # a child of the model, so that gradients are cleared and devices moved with it

@@ -187,6 +187,13 @@ class Rewards:
         return (table * weights).nansum(dim=1).where(judged, torch.nan)
 
 
+def listed(functions: RewardFunc | Sequence[RewardFunc]) -> list[RewardFunc]:
+    """One reward, or several, as a list."""
+    if isinstance(functions, str | Path) or callable(functions):
+        return [functions]
+    return list(functions)
+
+
 def distinct_names(functions: Sequence[RewardFunc]) -> list[str]:
     """A name for each reward that no other has.
 

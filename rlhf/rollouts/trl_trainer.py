@@ -83,11 +83,11 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
             prompts_that_fit(prompts, tokenizer, data, config.max_new_tokens) if prompts else None
             for prompts in (records.train, records.eval)
         )
-        said = Said()
+        passed_on = RewardPassthrough()
         with unrounded(model):
             trainer = method.trainer(
                 model=model,
-                reward_funcs=said,
+                reward_funcs=passed_on,
                 args=_arguments(method, config, folder, start, evaluates=held_out is not None),
                 train_dataset=rows,
                 eval_dataset=held_out,
@@ -95,7 +95,7 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
             )
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         rewards = Rewards(model, *rewards_of(config), start.fingerprint)
-        trainer.begin(config, rewards, said)
+        trainer.begin(config, rewards, passed_on)
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
@@ -131,7 +131,7 @@ def _arguments(
     )
 
 
-class Said:
+class RewardPassthrough:
     """What TRL has for a reward function: it repeats what the collector found."""
 
     rewards: Sequence[float] = ()
@@ -148,17 +148,17 @@ class OnlineTrainer(RolloutTrainer, StageTrainer):
     """
 
     config: OnlineConfig
-    said: Said
+    passed_on: RewardPassthrough
     rollout: Rollout
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - those of TRL's trainer
         self._num_drawn: int | None = None
         super().__init__(**kwargs)
 
-    def begin(self, config: OnlineConfig, rewards: Rewards, said: Said) -> None:
+    def begin(self, config: OnlineConfig, rewards: Rewards, passed_on: RewardPassthrough) -> None:
         """Take PPO's collector, without a value."""
         model = cast("PeftModel", self.network)
-        self.config, self.said = config, said
+        self.config, self.passed_on = config, passed_on
         tokenizer = cast("Any", self.processing_class)
         self.collector = Collector(
             model=model,

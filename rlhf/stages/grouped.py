@@ -45,7 +45,7 @@ class GroupedTrainer(OnlineTrainer):
     def _generate_and_score_completions(self, inputs: Sequence[dict[str, Any]]) -> Any:  # noqa: ANN401
         rollout = self.collect(inputs)
         rewards = rollout.scores - cast("ClippedKnobs", self.config).kl_coef * rollout.kl
-        self.said.rewards = rewards.tolist()
+        self.passed_on.rewards = rewards.tolist()
         return cast("Any", super())._generate_and_score_completions(inputs)
 
     def _tokenize_prompts(

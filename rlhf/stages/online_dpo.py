@@ -56,7 +56,7 @@ class OnlinePairsTrainer(OnlineTrainer, OnlineDPOTrainer):
         if not len(kept):
             return self._nothing_learnt()
         self.rollout = rollout.select(torch.cat([kept, kept + len(rows)]))
-        self.said.rewards = self.rollout.scores.tolist()
+        self.passed_on.rewards = self.rollout.scores.tolist()
         left = {name: [column[i] for i in kept.tolist()] for name, column in inputs.items()}
         return super().training_step(model, left, num_items_in_batch)
 

@@ -66,8 +66,8 @@ MUTATIONS = {
     ),
     "the price of KL is halved": Mutation(
         TRAINER,
-        'kl_coef=self.kl_coef if args.kl_placement == "reward"',
-        'kl_coef=self.kl_coef / 2 if args.kl_placement == "reward"',
+        'kl_coef=self.kl_coef if knobs.kl_placement == "reward"',
+        'kl_coef=self.kl_coef / 2 if knobs.kl_placement == "reward"',
         "bandit and reward",
         BANDIT,
     ),
@@ -166,8 +166,8 @@ MUTATIONS = {
         OBJECTIVES, "squared if weights is None else squared * weights", "squared", "weight"
     ),
     "the policy's loss is not weighed": Mutation(
-        "ppo/losses.py", "dual_clip=args.dual_clip,\n        weights=inputs.weights,",
-        "dual_clip=args.dual_clip,", "a_weight_multiplies", VLLM,
+        "ppo/losses.py", "dual_clip=knobs.dual_clip,\n        weights=inputs.weights,",
+        "dual_clip=knobs.dual_clip,", "a_weight_multiplies", VLLM,
     ),
     "the server keeps the first policy": Mutation(
         COLLECTOR, "if not evaluates or first == 0:", "if first == 0:", "as_it_is_now", VLLM
@@ -220,11 +220,11 @@ MUTATIONS = {
         "gradient_on_nf4", PPO,
     ),
     "the policy never rests": Mutation(
-        TRAINER, "self.ppo.stop_kl is not None and kl > self.ppo.stop_kl", "False",
+        TRAINER, "self.knobs.stop_kl is not None and kl > self.knobs.stop_kl", "False",
         "rests_until", PPO,
     ),
     "tokens are counted per piece": Mutation(
-        ROLLOUT, "num_tokens=num_tokens,", "num_tokens=int(rollout.mask[rows].sum()),",
+        "ppo/losses.py", "num_tokens=num_tokens,", "num_tokens=int(rollout.mask[rows].sum()),",
         "size_of_a_piece", PPO,
     ),
     "the KL coefficient is not kept": Mutation(

@@ -342,3 +342,14 @@ def test_kto_needs_two_rows_in_a_batch():
     own = {"out": "x", "sft": "s", "data": {"train": [{"path": "t"}]}}
     with pytest.raises(ConfigError, match="at least 2: KTO measures the KL"):
         build(KTOConfig, own | {"per_device_train_batch_size": 1})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("value_warmup_steps", "value_warmup_rollouts"), ("is_cap", "importance_weight_cap")],
+)
+def test_a_key_under_its_old_name_is_refused_with_the_new_one(old, new):
+    with pytest.raises(ConfigError, match=f"`{old}` is called `{new}` now"):
+        build(PPOConfig, {"out": "x", "policy": "p", "reward": "r", old: 2})
+    with pytest.raises(ConfigError, match=f"unknown key `{old}`; "):  # it never was one there
+        build(RewardConfig, {"out": "x", "sft": "p", old: 2})
