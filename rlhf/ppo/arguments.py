@@ -30,7 +30,6 @@ class PPOArguments(TrainingArguments):
     max_new_tokens: int = 128
     temperature: float = 1.0
     kl_coef: float = 0.05
-    kl_placement: Literal["reward", "loss"] = "reward"
     kl_target: float | None = None
     kl_horizon: float = 10000.0
     gamma: float = 1.0

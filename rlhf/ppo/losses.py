@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.objectives import clipped_policy_loss, clipped_value_loss, k2_loss, masked_mean
+from rlhf.ppo.objectives import clipped_policy_loss, clipped_value_loss, masked_mean
 from rlhf.rollouts.rollout import MicroBatch, PerToken
 
 
 def policy_loss(new: PerToken, inputs: MicroBatch, args: PPOArguments) -> Tensor:
-    """The clipped surrogate of logprobs ``new``, with the KL where it is placed in the loss."""
-    loss = clipped_policy_loss(
+    """The clipped surrogate of logprobs ``new``."""
+    return clipped_policy_loss(
         new,
         inputs.old_logprobs,
         inputs.advantages,
@@ -20,16 +20,6 @@ def policy_loss(new: PerToken, inputs: MicroBatch, args: PPOArguments) -> Tensor
         weights=inputs.weights,
         num_tokens=inputs.num_tokens,
     )
-    if not inputs.kl_weight:
-        return loss
-    kl = k2_loss(
-        new,
-        inputs.ref_logprobs,
-        inputs.mask,
-        weights=inputs.weights,
-        num_tokens=inputs.num_tokens,
-    )
-    return loss + inputs.kl_weight * kl
 
 
 def value_loss(values: PerToken, inputs: MicroBatch, args: PPOArguments) -> Tensor:

@@ -143,14 +143,12 @@ class PPOTrainer(_BaseTrainer):
             rollout, metrics = self.collector.collect(rows, number * args.rollout_batch_size)
             self._note(metrics)
             advantages = rollout.advantages(
-                kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
+                kl_coef=self.kl_coef,
                 gamma=args.gamma,
                 lam=args.lam,
                 lam_value=args.lam_value,
                 whitened=args.whiten_advantages,
             )
-            in_loss = self.kl_coef if args.kl_placement == "loss" else 0.0
-            kl_weight = in_loss * float(advantages.scale)
             explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
             self._note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
             if args.kl_target is not None:
@@ -177,7 +175,6 @@ class PPOTrainer(_BaseTrainer):
                     # Trainer takes all pieces of a step before it learns from the first
                     yield replace(
                         piece,
-                        kl_weight=kl_weight,
                         trains_policy=not self._rests,
                         is_first=is_first,
                     )

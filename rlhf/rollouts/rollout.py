@@ -11,7 +11,6 @@ from rlhf.model.scoring import Sequences
 from rlhf.ppo.objectives import (
     Advantages,
     gae,
-    inverse_deviation,
     kl_penalized_rewards,
     truncated_importance_weights,
     whiten,
@@ -74,11 +73,7 @@ class Rollout:
         result = gae(rewards, self.values, self.mask, gamma=gamma, lam=lam, lam_value=lam_value)
         if not whitened:
             return result
-        return replace(
-            result,
-            advantages=whiten(result.advantages, self.mask),
-            scale=inverse_deviation(result.advantages, self.mask),
-        )
+        return replace(result, advantages=whiten(result.advantages, self.mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,6 @@ class MicroBatch:
 
     sequences: Sequences
     old_logprobs: PerToken
-    ref_logprobs: PerToken
     old_values: PerToken
     advantages: PerToken
     returns: PerToken
@@ -95,8 +89,6 @@ class MicroBatch:
     """Response tokens in the whole optimizer step, over which its losses are means."""
     weights: PerToken | None = None
     """Of each token in the policy's loss; None for 1."""
-    kl_weight: float = 0.0
-    """Of the KL inside the loss, in units of the advantages."""
     trains_policy: bool = True
     """False while only the value learns."""
     is_first: bool = False
@@ -138,7 +130,6 @@ def micro_batches(
             yield MicroBatch(
                 sequences=taken,
                 old_logprobs=rollout.logprobs[rows, :width],
-                ref_logprobs=rollout.ref_logprobs[rows, :width],
                 old_values=rollout.values[rows, :width],
                 advantages=advantages.advantages[rows, :width],
                 returns=advantages.returns[rows, :width],

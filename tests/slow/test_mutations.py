@@ -60,24 +60,21 @@ MUTATIONS = {
         OBJECTIVES,
         "(-kl_coef * (logprobs - ref_logprobs))",
         "(-kl_coef * (logprobs - ref_logprobs).abs())",
-        "bandit and reward",
+        "bandit",
         BANDIT,
     ),
     "the price of KL is halved": Mutation(
         TRAINER,
-        'kl_coef=self.kl_coef if args.kl_placement == "reward"',
-        'kl_coef=self.kl_coef / 2 if args.kl_placement == "reward"',
-        "bandit and reward",
+        "kl_coef=self.kl_coef,\n                gamma",
+        "kl_coef=self.kl_coef / 2,\n                gamma",
+        "bandit",
         BANDIT,
-    ),
-    "k2 forgets what whitening multiplied by": Mutation(
-        TRAINER, "in_loss * float(advantages.scale)", "in_loss", "bandit and loss", BANDIT
     ),
     # whitening and means
     "whitening counts padding": Mutation(
         OBJECTIVES,
-        "centred = x - masked_mean(x, mask)\n    return (masked_mean(centred.square(), mask)",
-        "centred = x - masked_mean(x, mask)\n    return (centred.square().mean()",
+        "deviation = (masked_mean(centred.square(), mask)",
+        "deviation = (centred.square().mean()",
         "whiten",
     ),
     "whitening keeps the mean": Mutation(
@@ -108,9 +105,6 @@ MUTATIONS = {
     ),
     "the value's clip takes the smaller": Mutation(
         OBJECTIVES, "error = torch.maximum(error", "error = torch.minimum(error", "value_loss"
-    ),
-    "k2 without its half": Mutation(
-        OBJECTIVES, "return 0.5 * masked_mean(squared", "return masked_mean(squared", "k2"
     ),
     # the controller
     "the controller runs away": Mutation(
