@@ -106,9 +106,10 @@ def truncated_importance_weights(
 ) -> PerToken:
     """``min(pi / pi_sampler, cap)`` on every token that counts, and 0 elsewhere.
 
-    What another engine or another precision sampled is off-policy; so weighted, it teaches what
-    the trainer's own samples would (Yao et al. 2025, "Your efficient RL framework secretly brings
-    you off-policy RL training").
+    What another engine or another precision sampled is off-policy; so weighted, a token teaches
+    what the trainer's own would (Yao et al. 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training"). That the tokens before it were drawn by the sampler too is not made up
+    for: over responses a bias is left, which shrinks with the distance of the two.
     """
     ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))
     return ratio.clamp(max=cap).where(mask, 0.0)
