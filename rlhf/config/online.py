@@ -115,9 +115,9 @@ class _Clipped(OnlineConfig):
     num_ppo_epochs: Count = 2
     """Passes over each rollout."""
     kl_coef: NonNegative = 0.05
-    """Price of one nat of KL(policy || reference) over a whole response, in units of the score: PPO
-    charges each token its log-ratio (k1), RLOO and GRPO the response its sum, all in the reward and
-    never in the loss. The optimum is pi_ref * exp(score / kl_coef) for each of them."""
+    """Price of one nat of KL from the reference. It is that of whole responses, in units of the
+    score, and always in the reward: PPO charges each token its log-ratio (k1), RLOO and GRPO the
+    response their sum. The optimum of all three is pi_ref * exp(score / kl_coef)."""
     clip_range: Positive = 0.2
     """How far the probability ratio may move from 1."""
     clip_range_high: Positive | None = None

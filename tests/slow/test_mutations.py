@@ -78,7 +78,7 @@ MUTATIONS = {
         "whiten",
     ),
     "whitening keeps the mean": Mutation(
-        OBJECTIVES, "return (centred * inverse", "return (x * inverse", "whiten"
+        OBJECTIVES, "return (centred / deviation", "return (x / deviation", "whiten"
     ),
     "a piece divides by its own tokens": Mutation(
         OBJECTIVES, "if num_tokens is None else num_tokens", "", "pieces"
@@ -154,9 +154,6 @@ MUTATIONS = {
         "ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))",
         "ratio = probability_ratio(sampler_logprobs.where(mask, 0.0), logprobs.where(mask, 0.0))",
         "importance_weights or weighted_mean",
-    ),
-    "the KL in the loss is not weighed": Mutation(
-        OBJECTIVES, "squared if weights is None else squared * weights", "squared", "weight"
     ),
     "the policy's loss is not weighed": Mutation(
         "ppo/losses.py", "dual_clip=args.dual_clip,\n        weights=inputs.weights,",
