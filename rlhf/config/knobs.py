@@ -77,7 +77,9 @@ class ClippedKnobs(RolloutKnobs):
     num_ppo_epochs: Count = 2
     """Passes over each rollout."""
     kl_coef: NonNegative = 0.05
-    """Price of one nat of KL from the reference."""
+    """Price of one nat of KL(policy || reference) over a whole response, in units of the score: PPO
+    charges each token its log-ratio (k1), RLOO and GRPO the response its sum, all in the reward and
+    never in the loss. The optimum is pi_ref * exp(score / kl_coef) for each of them."""
     clip_range: Positive = 0.2
     """How far the probability ratio may move from 1."""
     clip_range_high: Positive | None = None
@@ -94,9 +96,6 @@ class PPOKnobs(ClippedKnobs):
     """Those of proximal policy optimization (Schulman et al. 2017)."""
 
     value_learning_rate: Positive = 2e-5
-    kl_placement: Literal["reward", "loss"] = "reward"
-    """k1 in each token's reward, or k2 beside the policy loss: both lead to the optimum
-    pi_ref * exp(r / kl_coef), other estimators do not ("A comedy of estimators", 2025)."""
     kl_target: Positive | None = None
     """Adapt kl_coef towards this KL per response (Ziegler et al. 2019, 2.2); None keeps it."""
     kl_horizon: Positive = 10000.0

@@ -140,7 +140,8 @@ class OnlineDPOConfig(OnlineConfig):
     samples_per_prompt: Literal[2] = 2
     """Two responses to a prompt make a pair."""
     beta: Positive = 0.1
-    """Strength of the pull to the reference."""
+    """Nats by which log pi/pi_ref of whole responses count in the loss. Not kl_coef: the judge says
+    which is better and never by how much, so that no pi_ref * exp(score / beta) is the optimum."""
     loss_type: Literal["sigmoid", "ipo"] = "sigmoid"
 
     @model_validator(mode="after")

@@ -210,7 +210,9 @@ class DPOConfig(_FromRun):
 
     learning_rate: Positive = 2e-5
     beta: Positive = 0.1
-    """Strength of the pull to the reference."""
+    """Price of one nat of KL(policy || reference) over a whole response, in log-odds of a vote:
+    where votes fall as sigmoid(r(a) - r(b)), sigmoid's optimum is pi_ref * exp(r / beta). ipo takes
+    means over a response's tokens (TRL), so that its beta counts nats per token."""
     loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
@@ -224,7 +226,8 @@ class KTOConfig(_FromRun):
 
     learning_rate: Positive = 2e-5
     beta: Positive = 0.1
-    """Strength of the pull to the reference."""
+    """What log pi/pi_ref of a whole response, less the batch's KL (eq. 8), is multiplied by: a pull
+    to the reference without a pi_ref * exp(r / beta) that it would lead to."""
     undesirable_weight: Positive | None = None
     """Of a bad response, where a good one weighs 1; None so that all the bad ones together weigh as
     much as all the good ones (eq. 8)."""

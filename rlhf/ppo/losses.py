@@ -15,7 +15,6 @@ from rlhf.ppo.objectives import (
     clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
-    k2_loss,
     probability_ratio,
 )
 from rlhf.rollouts.rollout import PerToken, Rollout, select
@@ -31,7 +30,6 @@ class MicroBatch:
     mask: Bool[Tensor, "batch response"]
     """Which response tokens are learnt from."""
     old_logprobs: PerToken
-    ref_logprobs: PerToken
     old_values: PerToken
     advantages: PerToken
     returns: PerToken
@@ -39,8 +37,6 @@ class MicroBatch:
     """Those that are learnt from in the whole optimizer step, over which its losses are means."""
     weights: PerToken | None = None
     """Of each token in the policy's loss; None for 1."""
-    kl_weight: float = 0.0
-    """Of the KL inside the loss, in units of the advantages."""
     trains_policy: bool = True
     """False while only the value learns."""
     is_first: bool = False
@@ -79,7 +75,6 @@ def micro_batches(
                 sequences=taken,
                 mask=learnt[rows, :width],
                 old_logprobs=rollout.logprobs[rows, :width],
-                ref_logprobs=rollout.ref_logprobs[rows, :width],
                 old_values=rollout.values[rows, :width],
                 advantages=advantages.advantages[rows, :width],
                 returns=advantages.returns[rows, :width],
@@ -89,8 +84,8 @@ def micro_batches(
 
 
 def policy_loss(new: PerToken, inputs: MicroBatch, knobs: PPOKnobs) -> Tensor:
-    """The clipped surrogate of logprobs ``new``, with the KL where it is placed in the loss."""
-    loss = clipped_policy_loss(
+    """The clipped surrogate of logprobs ``new``."""
+    return clipped_policy_loss(
         new,
         inputs.old_logprobs,
         inputs.advantages,
@@ -101,16 +96,6 @@ def policy_loss(new: PerToken, inputs: MicroBatch, knobs: PPOKnobs) -> Tensor:
         weights=inputs.weights,
         num_tokens=inputs.num_tokens,
     )
-    if not inputs.kl_weight:
-        return loss
-    kl = k2_loss(
-        new,
-        inputs.ref_logprobs,
-        inputs.mask,
-        weights=inputs.weights,
-        num_tokens=inputs.num_tokens,
-    )
-    return loss + inputs.kl_weight * kl
 
 
 def value_loss(values: PerToken, inputs: MicroBatch, knobs: PPOKnobs) -> Tensor:

@@ -147,8 +147,6 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
             rollout, metrics = self.collector.collect(rows, number * knobs.rollout_batch_size)
             self.note(metrics)
             advantages = self._advantages(rollout)
-            in_loss = self.kl_coef if knobs.kl_placement == "loss" else 0.0
-            kl_weight = in_loss * float(advantages.scale)
             self._adapt_kl_coef(rollout)
             self._skips_policy = number < knobs.value_warmup_rollouts
             for epoch in range(knobs.num_ppo_epochs):
@@ -165,7 +163,6 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
                     # Trainer takes all pieces of a step before it learns from the first
                     yield replace(
                         piece,
-                        kl_weight=kl_weight,
                         trains_policy=not self._skips_policy,
                         is_first=epoch == 0 and place < self.ppo.steps.pieces,
                     )
@@ -175,7 +172,7 @@ class PPOTrainer(RolloutTrainer, _BaseTrainer):
         """What a rollout teaches; how good the value was is taken down."""
         knobs = self.knobs
         advantages = rollout.advantages(
-            kl_coef=self.kl_coef if knobs.kl_placement == "reward" else 0.0,
+            kl_coef=self.kl_coef,
             gamma=knobs.gamma,
             lam=knobs.lam,
             lam_value=knobs.lam_value,

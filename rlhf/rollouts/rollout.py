@@ -9,7 +9,6 @@ from rlhf.model.scoring import Sequences
 from rlhf.ppo.objectives import (
     Advantages,
     gae,
-    inverse_deviation,
     kl_penalized_rewards,
     probability_ratio,
     truncated_importance_weights,
@@ -105,11 +104,7 @@ class Rollout:
         result = gae(rewards, self.values, mask, gamma=gamma, lam=lam, lam_value=lam_value)
         if not whitened:
             return result
-        return replace(
-            result,
-            advantages=whiten(result.advantages, mask),
-            scale=inverse_deviation(result.advantages, mask),
-        )
+        return replace(result, advantages=whiten(result.advantages, mask))
 
 
 def select(batch: Sequences, rows: Tensor) -> Sequences:

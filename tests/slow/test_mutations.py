@@ -61,28 +61,25 @@ MUTATIONS = {
         OBJECTIVES,
         "(-kl_coef * (logprobs - ref_logprobs))",
         "(-kl_coef * (logprobs - ref_logprobs).abs())",
-        "bandit and reward",
+        "bandit",
         BANDIT,
     ),
     "the price of KL is halved": Mutation(
         TRAINER,
-        'kl_coef=self.kl_coef if knobs.kl_placement == "reward"',
-        'kl_coef=self.kl_coef / 2 if knobs.kl_placement == "reward"',
-        "bandit and reward",
+        "kl_coef=self.kl_coef,\n            gamma",
+        "kl_coef=self.kl_coef / 2,\n            gamma",
+        "bandit",
         BANDIT,
-    ),
-    "k2 forgets what whitening multiplied by": Mutation(
-        TRAINER, "in_loss * float(advantages.scale)", "in_loss", "bandit and loss", BANDIT
     ),
     # whitening and means
     "whitening counts padding": Mutation(
         OBJECTIVES,
-        "centred = x - masked_mean(x, mask)\n    return (masked_mean(centred.square(), mask)",
-        "centred = x - masked_mean(x, mask)\n    return (centred.square().mean()",
+        "scale = (masked_mean(centred.square(), mask)",
+        "scale = (centred.square().mean()",
         "whiten",
     ),
     "whitening keeps the mean": Mutation(
-        OBJECTIVES, "return (centred * inverse", "return (x * inverse", "whiten"
+        OBJECTIVES, "return (centred * scale", "return (x * scale", "whiten"
     ),
     "a piece divides by its own tokens": Mutation(
         OBJECTIVES, "if num_tokens is None else num_tokens", "", "pieces"
@@ -109,9 +106,6 @@ MUTATIONS = {
     ),
     "the value's clip takes the smaller": Mutation(
         OBJECTIVES, "error = torch.maximum(error", "error = torch.minimum(error", "value_loss"
-    ),
-    "k2 without its half": Mutation(
-        OBJECTIVES, "return 0.5 * masked_mean(squared", "return masked_mean(squared", "k2"
     ),
     # the controller
     "the controller runs away": Mutation(
@@ -161,9 +155,6 @@ MUTATIONS = {
         "ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))",
         "ratio = probability_ratio(sampler_logprobs.where(mask, 0.0), logprobs.where(mask, 0.0))",
         "importance_weights or weighted_mean",
-    ),
-    "the KL in the loss is not weighed": Mutation(
-        OBJECTIVES, "squared if weights is None else squared * weights", "squared", "weight"
     ),
     "the policy's loss is not weighed": Mutation(
         "ppo/losses.py", "dual_clip=knobs.dual_clip,\n        weights=inputs.weights,",

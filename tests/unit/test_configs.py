@@ -79,6 +79,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(tmp_path: Path):
             load_config(SFTConfig, written(tmp_path, wrong))
 
 
+@pytest.mark.parametrize("stage", ["ppo", "rloo", "grpo"])
+def test_the_price_of_kl_has_one_place_and_no_key_for_another(tmp_path: Path, stage: str):
+    keys = {"policy": "p", "reward": "r", "out": "o", "data": {"train": [{"path": "t"}]}}
+    with pytest.raises(ConfigError, match="unknown key `kl_placement`"):
+        load_config(CONFIG_OF[stage], written(tmp_path, keys | {"kl_placement": "loss"}))
+
+
 def test_all_mistakes_are_named_at_once(tmp_path: Path):
     wrong = {"model": {"base": "b", "tuning": "lorra"}, "data": {"train": []}, "seed": "one"}
     with pytest.raises(ConfigError) as caught:
@@ -230,7 +237,7 @@ def test_any_config_survives_being_written_out(
 
 def test_the_manual_lists_every_key_with_its_default_and_its_docstring():
     text = manual(PPOConfig)
-    assert "  kl_coef: float = 0.05\n      Price of one nat of KL from the reference." in text
+    assert "  kl_coef: float = 0.05\n      Price of one nat of KL(policy || reference) over a whole response" in text
     assert "  policy: str (required)" in text
     assert "  clip_range_high: float | null = null" in text
     assert "  data.train.0.path: str (required)" in text
