@@ -237,7 +237,7 @@ def test_any_config_survives_being_written_out(
 
 def test_the_manual_lists_every_key_with_its_default_and_its_docstring():
     text = manual(PPOConfig)
-    assert "  kl_coef: float = 0.05\n      Price of one nat of KL(policy || reference) over a whole response" in text
+    assert "  kl_coef: float = 0.05\n      Price of one nat of KL(policy || reference)" in text
     assert "  policy: str (required)" in text
     assert "  clip_range_high: float | null = null" in text
     assert "  data.train.0.path: str (required)" in text
