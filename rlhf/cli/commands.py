@@ -4,12 +4,18 @@ import argparse
 import json
 import re
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlhf import processes
+from rlhf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rlhf.config import RunConfig
 
 _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 
@@ -18,11 +24,9 @@ def train(options: argparse.Namespace) -> int:
     """Run a training stage by its config."""
     from rlhf.config import load_stage
 
-    config, note = load_stage(options.command, options.config, options.overrides)
-    if note:
-        print(note, file=sys.stderr)
+    given = load_stage(options.command, options.config, options.overrides)
     # Libraries print their logs to stdout, which is for the result.
-    with redirect_stdout(sys.stderr):
+    with _with_folder(given, options) as config, redirect_stdout(sys.stderr):
         stage = import_module(f"rlhf.stages.{options.command.replace('-', '_')}")
         if processes.is_first():
             _announce(options.command)
@@ -35,6 +39,27 @@ def train(options: argparse.Namespace) -> int:
         _summarise(path)
         print(path)
     return 0
+
+
+@contextmanager
+def _with_folder(config: "RunConfig", options: argparse.Namespace) -> Generator["RunConfig"]:
+    """``config`` with a folder to write; where it names none, the date does.
+
+    Raises:
+        ConfigError: a run is resumed, or several processes train one, and nobody says which.
+    """
+    from rlhf.runs import name_by_date
+
+    if config.out:
+        yield config
+    elif options.resume:
+        raise ConfigError("name the run to go on with, as out=FOLDER")
+    elif processes.count() > 1:
+        raise ConfigError("name the folder that the processes write together, as out=FOLDER")
+    else:
+        with name_by_date(options.command) as out:
+            options.out = str(out)
+            yield replace(config, out=str(out))
 
 
 def _announce(stage: str) -> None:

@@ -14,10 +14,10 @@ STAGES = {
     "dpo": "Align a policy with preferences, directly.",
     "kto": "Align a policy with good and bad responses, directly.",
     "ppo": "Align a policy with a reward model.",
-    "rloo": "The same by REINFORCE leave-one-out; reads PPO's config.",
-    "grpo": "The same by group relative policy optimization; reads PPO's config.",
-    "online-dpo": "The same by DPO on the policy's own pairs; reads PPO's config.",
-    "best-of-n": "Keep the best of several responses, to imitate; reads PPO's config.",
+    "rloo": "The same by REINFORCE leave-one-out.",
+    "grpo": "The same by group relative policy optimization.",
+    "online-dpo": "The same by DPO on the policy's own pairs.",
+    "best-of-n": "Keep the best of several responses, to imitate.",
 }
 
 _COMPARE = """\
@@ -51,7 +51,7 @@ examples:
 _STAGE_EXAMPLES = """\
 examples:
   rlhf {0} configs/demo/{0}.yaml
-  rlhf {0} configs/demo/{0}.yaml out=runs/mine seed=1 data.train.0.path=mine.jsonl
+  rlhf {0} configs/demo/{0}.yaml out=runs/mine seed=1 data.train=mine.jsonl
   rlhf {0} configs/demo/{0}.yaml --resume             after it was interrupted
 """
 _SHARED_STAGES = ("pretrain", "sft", "reward", "dpo", "ppo")
@@ -76,11 +76,13 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if self.stage is None:
             return super().format_help()
-        from rlhf.config import CONFIG_OF
+        from rlhf.config import CONFIG_OF, minimal
         from rlhf.config.config_help import manual
 
+        shortest = f"examples:\n  rlhf {minimal(self.stage)}\n"
+        text = super().format_help().replace("examples:\n", shortest)
         return (
-            f"{super().format_help()}\n"
+            f"{text}\n"
             "keys of the config (those without a note are as in Transformers' TrainingArguments):\n"
             f"{manual(CONFIG_OF[self.stage])}\n"
         )
@@ -104,9 +106,12 @@ def parser() -> argparse.ArgumentParser:
     for stage, summary in STAGES.items():
         examples = _STAGE_EXAMPLES + _ON_SEVERAL_GPUS * (stage in _SHARED_STAGES)
         sub = command(stage, summary, examples.format(stage), stage=stage)
-        sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; see configs/")
-        sub.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
+        sub.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file; see configs/")
+        sub.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="change a key, or ~key: its default"
+        )
         sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+        sub.set_defaults(out="")
     _add_plan(command)
     _add_judging(command)
     demo = command("demo", "Run the whole loop on a small sandbox, in minutes on a CPU.")

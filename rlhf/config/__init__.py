@@ -6,6 +6,7 @@ from rlhf.config.loading import (
     build,
     load_config,
     load_stage,
+    minimal,
     to_dict,
     to_yaml,
 )
@@ -40,6 +41,7 @@ from rlhf.config.stages import (
     StageConfig,
     Tuning,
 )
+from rlhf.config.yaml_io import is_override
 
 __all__ = [
     "CONFIG_OF",
@@ -72,8 +74,10 @@ __all__ = [
     "Tuning",
     "ValueModel",
     "build",
+    "is_override",
     "load_config",
     "load_stage",
+    "minimal",
     "to_dict",
     "to_yaml",
 ]

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 _INDENT = "      "
 _WIDTH = 92
-_YAML = {None: "null", True: "true", False: "false"}
+_YAML = {None: "null", True: "true", False: "false", "": '""'}
 
 
 def manual(kind: type[Any]) -> str:
@@ -98,4 +98,4 @@ def _default(field: Field[Any]) -> str:
         return " (required)"
     if is_dataclass(value):
         return ""
-    return f" = {_YAML.get(value, value) if isinstance(value, bool | None) else value}"
+    return f" = {_YAML.get(value, value) if isinstance(value, bool | str | None) else value}"

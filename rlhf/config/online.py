@@ -1,6 +1,6 @@
 """The knobs of the methods that learn from the policy's own responses: PPO and its siblings.
 
-What they share has one name and one meaning, so that each reads the others' YAML.
+What they share has one name and one meaning in all their configs.
 """
 
 import re

@@ -1,5 +1,6 @@
 """Run folders: what a stage leaves on disk, written atomically and never half-finished."""
 
+from rlhf.runs.names import name_by_date
 from rlhf.runs.run import (
     POLICY_STAGES,
     FinishedRun,
@@ -23,6 +24,7 @@ __all__ = [
     "is_run",
     "list_runs",
     "list_unfinished",
+    "name_by_date",
     "new_run",
     "newest_checkpoint",
     "open_run",

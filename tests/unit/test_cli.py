@@ -1,6 +1,7 @@
 """The command line: quick to help, one line per mistake, results alone on stdout."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,8 @@ def test_the_help_of_a_stage_lists_every_key_of_its_config(
         cli.main([stage, "--help"])
     text = capsys.readouterr().out
     assert f"rlhf {stage} configs/demo/{stage}.yaml" in text
-    assert "  out: str (required)" in text
+    assert "runs/STAGE-DATE-TIME if left out" in text
+    assert "  data.train.0.path: str (required)" in text
     assert "  data.max_dropped: float = 0.1" in text
 
 
@@ -99,7 +101,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
     [
         ([], "COMMAND"),
         (["stf"], "invalid choice: 'stf'"),
-        (["sft"], "CONFIG"),
+        (["sft", "a.yaml", "b.yaml"], "'b.yaml' is not understood"),
+        (["sft", "seed=1", "--resume", "a.yaml", "b"], "'b' is not understood"),
         (["sft", "a.yaml", "--resum"], "'--resum' is not understood; see `rlhf sft --help`"),
         (["sft", "a.yaml", "--resume", "seed"], "'seed' is not understood"),
         (["doctor", "seed=1"], "'seed=1' is not understood"),
@@ -161,14 +164,30 @@ def test_label_is_handed_to_the_labelling_app(tmp_path: Path):
     assert rlhf("label", "--help").stdout.startswith("usage: rlhf label")
 
 
-def test_what_is_left_out_of_a_siblings_yaml_is_said_in_one_line(capsys, tmp_path):
+def test_a_siblings_yaml_is_refused_in_one_line_and_what_it_prints_is_accepted(capsys, tmp_path):
     path = ROOT / "configs" / "demo" / "ppo.yaml"
-    status = cli.main(["rloo", str(path), f"policy={tmp_path}/none"])
-    said = capsys.readouterr()
-    assert (status, said.out) == (1, "")
-    note, *rest = said.err.splitlines()
-    assert note.endswith(
-        "rloo has no use for value_learning_rate, value_warmup_steps; "
-        "the run is written to runs/demo/rloo"
-    )
-    assert "there is no such run" in rest[-1]
+    said = mistake(capsys, "rloo", str(path), f"policy={tmp_path}/none")
+    assert "rloo has no use for value_learning_rate, value_warmup_steps; run `rlhf rloo" in said
+    _, *words = shlex.split(said.split("`")[1])
+    assert cli.main(words) == 1
+    assert "none: there is no such run" in capsys.readouterr().err
+
+
+def test_a_stage_is_run_without_a_yaml(capsys):
+    assert "`data` is missing" in mistake(capsys, "sft")
+    assert "example `rlhf sft model.base=BASE data.train=FILE`" in mistake(capsys, "sft", "seed=1")
+
+
+def test_a_run_that_is_resumed_has_to_be_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = mistake(capsys, "sft", "--resume", "model.base=b", "data.train=f")
+    assert "name the run to go on with, as out=FOLDER" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_train_together_have_to_be_told_one_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = mistake(capsys, "sft", "model.base=b", "data.train=f")
+    assert "as out=FOLDER" in said
+    assert list(tmp_path.iterdir()) == []
