@@ -23,7 +23,9 @@ _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 def train(options: argparse.Namespace) -> int:
     """Run a training stage by its config."""
     from rlhf.config import load_stage
+    from rlhf.training.launch import refuse_lone_process
 
+    refuse_lone_process()
     given = load_stage(options.command, options.config, options.overrides)
     # Libraries print their logs to stdout, which is for the result.
     with _with_folder(given, options) as config, redirect_stdout(sys.stderr):
@@ -106,14 +108,18 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from rlhf.runs import list_runs, list_unfinished
+    from rlhf.runs import list_runs, list_unfinished, ordered, summary
 
-    finished, unfinished = list_runs(options.root), list_unfinished(options.root)
-    if not finished and not unfinished:
+    runs = ordered([summary(run) for run in list_runs(options.root)], options.sort)
+    unfinished = list_unfinished(options.root)
+    if options.json:
+        died = [{"path": str(path), "finished": None} for path in unfinished]
+        print(json.dumps([*(run.to_json() for run in runs), *died], indent=1))
+        return 0
+    if not runs and not unfinished:
         print(f"there is no run in {options.root}; name another folder", file=sys.stderr)
-    for run in finished:
-        facts = run.facts
-        print(f"{run.path}  {run.stage}  {facts['finished'][:16]}  {facts['wall_seconds']:.0f} s")
+    for run in runs:
+        print(run)
     for path in unfinished:
         print(f"{path}  unfinished: being written, or to be finished with --resume")
     return 0

@@ -61,6 +61,10 @@ on several GPUs (each key that says per_device is for each of them):
 """
 
 
+_SORTS = ("finished", "path", "stage", "seconds", "loss", "accuracy", "score", "kl", "length")
+"""What ``rlhf runs`` sorts by."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Help as it was written, errors of one line, and for a stage every key of its config."""
 
@@ -123,8 +127,12 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=7860, help="where people rate")
     demo.add_argument("--resume", action="store_true", help="go on where it was interrupted")
     command("doctor", "Say what this machine can do, and what is missing.")
-    runs = command("runs", "List the runs in a folder.")
+    runs = command("runs", "List the runs in a folder, with what they came to.")
     runs.add_argument("root", type=Path, nargs="?", default=Path("runs"), help="default: runs")
+    runs.add_argument(
+        "--sort", choices=_SORTS, default="finished", metavar="BY", help=", ".join(_SORTS)
+    )
+    runs.add_argument("--json", action="store_true", help="for programs")
     # Everything after it is for labeling_ui, which this package never imports: see main().
     command("label", "Gather votes: serve, add-user, import, export, status.", add_help=False)
     return top

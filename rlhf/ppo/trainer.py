@@ -38,11 +38,12 @@ from rlhf.rollouts.distributed import (
 from rlhf.rollouts.prompt_order import PromptOrder, shuffled
 from rlhf.rollouts.rewards import RewardFunc, Rewards
 from rlhf.rollouts.rollout import MicroBatch, micro_batches
+from rlhf.training.distributed_batches import WholeLoss
 
 _log = logging.getLogger(__name__)
 
 
-class PPOTrainer(_BaseTrainer):
+class PPOTrainer(WholeLoss, _BaseTrainer):
     """Proximal policy optimization of an adapter, by rewards from runs and callables.
 
     Args:

@@ -1,5 +1,6 @@
 """Run folders: what a stage leaves on disk, written atomically and never half-finished."""
 
+from rlhf.runs.figures import FIGURES, Summary, ordered, summary
 from rlhf.runs.names import name_by_date
 from rlhf.runs.run import (
     POLICY_STAGES,
@@ -16,10 +17,12 @@ from rlhf.runs.run import (
 from rlhf.runs.run_paths import RunFolder
 
 __all__ = [
+    "FIGURES",
     "POLICY_STAGES",
     "FinishedRun",
     "Run",
     "RunFolder",
+    "Summary",
     "can_resume",
     "is_run",
     "list_runs",
@@ -28,4 +31,6 @@ __all__ = [
     "new_run",
     "newest_checkpoint",
     "open_run",
+    "ordered",
+    "summary",
 ]

@@ -32,6 +32,7 @@ from rlhf.model.load import compute_dtype, quantized
 from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
 from rlhf.runs import Run
+from rlhf.training.launch import refuse_other_precision
 from rlhf.training.progress import Progress
 from rlhf.training.trainer_keys import checked
 
@@ -84,6 +85,7 @@ def training_arguments(
         **fixed,
     }
     made = checked(kind, config, ours)
+    refuse_other_precision(made)
     drive_one_gpu(made)
     return made
 

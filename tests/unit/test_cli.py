@@ -1,5 +1,6 @@
 """The command line: quick to help, one line per mistake, results alone on stdout."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -107,6 +108,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
         (["sft", "a.yaml", "--resume", "seed"], "'seed' is not understood"),
         (["doctor", "seed=1"], "'seed=1' is not understood"),
         (["demo", "--seed", "one"], "invalid int value: 'one'"),
+        (["runs", "--sort", "beauty"], "invalid choice: 'beauty'"),
         (["demo", "--raters", "cats"], "invalid choice: 'cats'"),
     ],
 )
@@ -124,26 +126,63 @@ def test_overrides_may_stand_after_an_option(capsys: pytest.CaptureFixture[str],
     assert "did you mean `learning_rate`" in said
 
 
-def test_runs_lists_what_is_finished_and_what_is_not(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-):
-    for name in ("one", "two"):
+@pytest.fixture
+def four_runs(tmp_path: Path) -> Path:
+    """Two finished runs that were judged, one that was not, and one that died."""
+
+    def finished(name: str, stage: str, hour: int, *lines: dict, **config: object) -> None:
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "config.yaml").write_text(f"out: {folder}")
-        (folder / "run.json").write_text(
-            '{"stage": "sft", "status": "finished", "wall_seconds": 61.4,'
-            f' "finished": "2026-01-0{1 + (name == "one")}T10:00:00+00:00"}}'
-        )
-    died = tmp_path / "three.partial"
+        (folder / "config.yaml").write_text(json.dumps({"out": str(folder)} | config))
+        facts = {"stage": stage, "status": "finished", "wall_seconds": 61.4, "best_step": 2}
+        facts["finished"] = f"2026-01-01T1{hour}:00:00+00:00"
+        (folder / "run.json").write_text(json.dumps(facts))
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+
+    evals = [{"step": 2, "eval_loss": 0.5, "eval_accuracy": 0.8},
+             {"step": 4, "eval_loss": 0.7, "eval_accuracy": 0.75}]  # fmt: skip
+    finished("last", "reward", 1, *evals, {"step": 4, "train_loss": 0.1})
+    finished("kept", "dpo", 0, *evals, early_stopping_patience=1)
+    rollout = {"objective/scores": 1.25, "objective/kl": 2.5, "response_length": None}
+    finished("plain", "ppo", 2, {"step": 1} | rollout, {"step": 2, "response_length": 9.5})
+    died = tmp_path / "died.partial"
     died.mkdir()
     (died / "run.json").write_text('{"stage": "sft", "status": "running"}')
-    assert cli.main(["runs", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{tmp_path / 'two'}  sft  2026-01-01T10:00  61 s"
-    assert lines[1].startswith(str(tmp_path / "one"))
-    assert lines[2].startswith(f"{died}  unfinished")
-    assert len(lines) == 3
+    return tmp_path
+
+
+def test_runs_lists_what_is_finished_with_its_key_figures_and_what_is_not(four_runs, capsys):
+    assert cli.main(["runs", str(four_runs)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{four_runs}/kept  dpo  2026-01-01T10:00  61 s  eval loss 0.5  eval accuracy 0.8",
+        f"{four_runs}/last  reward  2026-01-01T11:00  61 s  eval loss 0.7  eval accuracy 0.75",
+        f"{four_runs}/plain  ppo  2026-01-01T12:00  61 s  training score 1.25  training kl 2.5"
+        "  training length 9.5",
+        f"{four_runs}/died.partial  unfinished: being written, or to be finished with --resume",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("finished", ["kept", "last", "plain"]),
+        ("path", ["kept", "last", "plain"]),
+        ("loss", ["kept", "last", "plain"]),
+        ("accuracy", ["kept", "last", "plain"]),
+        ("score", ["plain", "kept", "last"]),
+        ("kl", ["plain", "kept", "last"]),
+    ],
+)
+def test_runs_are_sorted_by_any_figure_the_best_first_and_those_without_it_last(
+    four_runs, capsys, by, names
+):
+    assert cli.main(["runs", str(four_runs), "--json", "--sort", by]) == 0
+    *listed, died = json.loads(capsys.readouterr().out)
+    assert [Path(run["path"]).name for run in listed] == names
+    assert died == {"path": f"{four_runs}/died.partial", "finished": None}
+    [plain] = [run for run in listed if run["stage"] == "ppo"]
+    assert (plain["score"], plain["kl"], plain["length"], plain["loss"]) == (1.25, 2.5, 9.5, None)
+    assert plain["metrics"]["score"] == "objective/scores"
 
 
 def test_a_folder_without_runs_is_said_to_be_one(
@@ -191,3 +230,9 @@ def test_processes_that_train_together_have_to_be_told_one_folder(capsys, tmp_pa
     said = mistake(capsys, "sft", "model.base=b", "data.train=f")
     assert "as out=FOLDER" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_that_was_to_have_company_does_not_start_alone(capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert "torchrun" in mistake(capsys, "sft", "model.base=b", "data.train=f")
