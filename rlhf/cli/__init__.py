@@ -21,6 +21,8 @@ from rlhf.errors import RLHFError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not sys.stderr.isatty():
+        _without_bars()
     if arguments[:1] == ["label"]:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "labeling_ui", *arguments[1:]])
@@ -83,6 +85,12 @@ def _quieten() -> None:
         os.environ.setdefault(name, value)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def _without_bars() -> None:
+    """Keep bars out of files and pipes: of loading weights, of downloads, of reading data."""
+    for library in ("HUB", "DATASETS"):
+        os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
 
 
 def _way_on(arguments: Sequence[str], options: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
@@ -85,6 +86,21 @@ def _summarise(path: Path) -> None:
     print("; ".join([*words, *measured]), file=sys.stderr)
 
 
+def _new(options: argparse.Namespace) -> int:
+    from rlhf.config import starter
+
+    path = options.file or Path(f"{options.stage}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(starter(options.stage))
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists already; name another file") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); name another") from error
+    print(path)
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from rlhf.apps.doctor import run
 
@@ -126,6 +142,7 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    started = time.monotonic()  # importing what trains takes seconds too
     from rlhf.apps.demo import DemoOptions, run
 
     demo = DemoOptions(
@@ -135,7 +152,7 @@ def _demo(options: argparse.Namespace) -> int:
         resume=options.resume,
         port=options.port,
     )
-    run(demo, _tell)
+    run(demo, _tell, started)
     return 0
 
 
@@ -196,6 +213,7 @@ COMMANDS = {
     "collect": _collect,
     "demo": _demo,
     "doctor": _doctor,
+    "new": _new,
     "plan": _plan,
     "runs": _runs,
 }

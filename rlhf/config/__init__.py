@@ -41,6 +41,7 @@ from rlhf.config.stages import (
     StageConfig,
     Tuning,
 )
+from rlhf.config.starter import starter
 from rlhf.config.yaml_io import is_override
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "load_config",
     "load_stage",
     "minimal",
+    "starter",
     "to_dict",
     "to_yaml",
 ]

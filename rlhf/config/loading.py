@@ -44,7 +44,7 @@ CONFIG_OF: dict[str, type[RunConfig]] = {
 SIBLINGS = (("dpo", "kto"), ("ppo", "rloo", "grpo", "online-dpo", "best-of-n"))
 """Methods that learn from the same thing; what they share has one name in their configs."""
 
-_MINIMAL = {
+MINIMAL = {
     "pretrain": {"base": "BASE"},
     "sft": {"model.base": "BASE"},
     **{stage: {"sft": "RUN"} for stage in ("reward", "dpo", "kto")},
@@ -81,14 +81,14 @@ def load_stage(stage: str, path: Path | None, overrides: Sequence[str] = ()) -> 
     except ConfigError as error:
         if path and (remedy := _from_sibling(stage, path, data, overrides)):
             raise ConfigError(f"{where}: {remedy}") from error
-        if any(key.partition(".")[0] not in data for key in (*_MINIMAL[stage], "data")):
+        if any(key.partition(".")[0] not in data for key in (*MINIMAL[stage], "data")):
             raise ConfigError(f"{error}; for example `rlhf {minimal(stage)}`") from error
         raise
 
 
 def minimal(stage: str) -> str:
     """The shortest words after ``rlhf`` that train, as capital letters say where names belong."""
-    words = [f"{key}={value}" for key, value in (_MINIMAL[stage] | {"data.train": "FILE"}).items()]
+    words = [f"{key}={value}" for key, value in (MINIMAL[stage] | {"data.train": "FILE"}).items()]
     return " ".join([stage, *words])
 
 

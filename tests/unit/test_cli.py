@@ -72,7 +72,7 @@ def test_help_names_every_command_and_teaches_by_example(capsys: pytest.CaptureF
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert exit_.value.code == 0
-    others = ("plan", "evaluate", "compare", "chat", "label", "demo", "doctor", "runs")
+    others = ("plan", "new", "evaluate", "compare", "chat", "label", "demo", "doctor", "runs")
     for name in (*CONFIG_OF, *others):
         assert f"\n    {name}" in text
     assert "rlhf sft configs/demo/sft.yaml" in text
@@ -106,6 +106,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
         (["sft", "seed=1", "--resume", "a.yaml", "b"], "'b' is not understood"),
         (["sft", "a.yaml", "--resum"], "'--resum' is not understood; see `rlhf sft --help`"),
         (["sft", "a.yaml", "--resume", "seed"], "'seed' is not understood"),
+        (["new", "compare"], "invalid choice: 'compare'"),
         (["doctor", "seed=1"], "'seed=1' is not understood"),
         (["demo", "--seed", "one"], "invalid int value: 'one'"),
         (["runs", "--sort", "beauty"], "invalid choice: 'beauty'"),
@@ -194,6 +195,15 @@ def test_a_folder_without_runs_is_said_to_be_one(
     assert "there is no run in" in said.err
 
 
+def test_a_new_config_is_written_once_and_is_a_config(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "sft"]) == 0
+    assert capsys.readouterr().out == "sft.yaml\n"
+    assert "name the run to go on with" in mistake(capsys, "sft", "sft.yaml", "--resume")
+    assert "sft.yaml exists already; name another file" in mistake(capsys, "new", "sft")
+    assert "none/x.yaml cannot be written" in mistake(capsys, "new", "ppo", "none/x.yaml")
+
+
 def test_label_is_handed_to_the_labelling_app(tmp_path: Path):
     done = rlhf("label", "status", "--db", str(tmp_path / "none.db"))
     assert done.returncode == 1
@@ -236,3 +246,26 @@ def test_a_stage_that_was_to_have_company_does_not_start_alone(capsys, monkeypat
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     assert "torchrun" in mistake(capsys, "sft", "model.base=b", "data.train=f")
+
+
+@pytest.mark.parametrize("to_terminal", [False, True])
+def test_bars_of_loading_weights_are_for_terminals(to_terminal: bool):
+    code = (
+        "from rlhf.cli import main\n"
+        "main(['runs', 'nowhere'])\n"
+        "from transformers.utils import logging\n"
+        "print(logging.is_progress_bar_enabled())"
+    )
+    bars = "_DISABLE_PROGRESS_BARS"
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={name: value for name, value in ENVIRONMENT.items() if not name.endswith(bars)},
+        stdout=subprocess.PIPE,
+        stderr=theirs if to_terminal else subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.stdout == f"{to_terminal}\n"

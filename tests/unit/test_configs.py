@@ -28,6 +28,7 @@ from rlhf.config import (
     load_config,
     load_stage,
     minimal,
+    starter,
     to_dict,
     to_yaml,
 )
@@ -363,6 +364,18 @@ def test_no_yaml_is_needed_and_what_is_missing_is_named_with_an_example(stage: s
     config = load_stage(name, None, words)
     assert [source.path for source in config.data.train] == ["FILE"]
     assert config.out == ""
+
+
+@pytest.mark.parametrize("stage", CONFIG_OF)
+def test_a_starter_loads_as_it_is_and_with_every_default_written_out(stage: str, tmp_path: Path):
+    text = starter(stage)
+    config = load_stage(stage, written(tmp_path, text))
+    assert config == load_stage(stage, None, shlex.split(minimal(stage))[1:])
+    lines = [re.sub(r"^( *)#(?! \S)", r"\1", line) for line in text.splitlines()]
+    assert load_stage(stage, written(tmp_path, "\n".join(lines))) == config
+    spoken = {line.split(":")[0].strip(" -") for line in lines if not line.strip().startswith("#")}
+    assert spoken >= {field.name for field in fields(CONFIG_OF[stage])}
+    assert "# The run folder to write" in text
 
 
 @pytest.mark.parametrize(
