@@ -24,9 +24,9 @@ _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 def train(options: argparse.Namespace) -> int:
     """Run a training stage by its config."""
     from rlhf.config import load_stage
-    from rlhf.training.launch import refuse_lone_process
+    from rlhf.training.launch import check_launch
 
-    refuse_lone_process()
+    check_launch()
     given = load_stage(options.command, options.config, options.overrides)
     # Libraries print their logs to stdout, which is for the result.
     with _with_folder(given, options) as config, redirect_stdout(sys.stderr):

@@ -157,7 +157,8 @@ class StageConfig(RunConfig):
     """Checkpoint every so many steps, or this share of all steps when below 1."""
     logging_steps: Positive = 10
     early_stopping_patience: Count | None = None
-    """Stop after so many evaluations without a better one and keep the best; None for never."""
+    """Stop after so many evaluations without a better one and keep the best, with a checkpoint at
+    each evaluation whatever save_steps says; None for never."""
     report_to: list[str] = Field(default_factory=list[str])
     """Trackers known to Transformers: tensorboard, trackio, wandb …"""
     trainer: dict[str, Any] = Field(default_factory=dict[str, Any])

@@ -9,19 +9,30 @@ if TYPE_CHECKING:  # the command line looks at launches before it imports what t
     from transformers import TrainingArguments
 
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_NOT_OURS = {
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM (--use_megatron_lm)",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config (--use_parallelism_config)",
+}
+"""What accelerate's launcher tells of ways that are not data parallel, FSDP or DeepSpeed."""
 _REMEDY = "start the processes with `torchrun --nproc-per-node NUMBER -m rlhf …`"
 
 
-def refuse_lone_process() -> None:
-    """Refuse to train alone where several processes were asked for.
+def check_launch() -> None:
+    """Refuse to train otherwise than the launcher was asked for.
 
-    ``accelerate launch --cpu --num_processes 2`` starts one, without a word. It tells no number
-    either, but only for several it says where they would meet. Processes that MPI starts would each
-    train a model of its own.
+    ``accelerate launch --cpu --num_processes 2`` starts one process, without a word. It tells no
+    number either, but only for several it says where they would meet. Processes that MPI starts
+    would each train a model of its own.
 
     Raises:
-        ConfigError: they were.
+        ConfigError: several processes were asked for and there is one, or a way of sharing the work
+            that no stage has.
     """
+    for name, option in _NOT_OURS.items():
+        if os.environ.get(name, "false").lower() == "true":
+            raise ConfigError(
+                f"no stage trains with {option}; launch with one of configs/accelerate/"
+            )
     if "WORLD_SIZE" in os.environ:
         return
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:

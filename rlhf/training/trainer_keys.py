@@ -36,24 +36,28 @@ _OF_TRL = {
     },
 }  # fmt: skip
 """TRL's own fields that reach its losses; of the others we have done the work before it starts."""
-_ONLINE = {"average_tokens_across_devices", "eval_accumulation_steps", "eval_do_concat_batches",
-           "train_sampling_strategy"}  # fmt: skip
 _UNREAD = {
-    "data_seed", "disable_tqdm", "do_eval", "do_predict", "do_train",
-    "gradient_checkpointing_kwargs", "include_for_metrics", "label_names", "local_rank",
-    "prediction_loss_only", "resume_from_checkpoint",
+    "disable_tqdm", "do_eval", "do_predict", "do_train", "gradient_checkpointing_kwargs",
+    "include_for_metrics", "local_rank", "prediction_loss_only", "resume_from_checkpoint",
 }  # fmt: skip
 """Fields of Transformers that decide nothing in any stage."""
+_OF_PAIRS = frozenset({"average_tokens_across_devices", "data_seed"})
+_ONLINE = _OF_PAIRS | {
+    "eval_accumulation_steps", "eval_do_concat_batches", "train_sampling_strategy",
+}  # fmt: skip
 _UNREAD_BY = {
-    "RewardConfig": {"average_tokens_across_devices"},
-    "DPOConfig": {"average_tokens_across_devices"},
+    "SFTConfig": {"data_seed"},
+    "RewardConfig": _OF_PAIRS,
+    "DPOConfig": _OF_PAIRS,
     "KTOConfig": {"average_tokens_across_devices", "train_sampling_strategy"},
-    "PPOArguments": {
+    "PPOArguments": _ONLINE | {
         "dataloader_drop_last", "dataloader_in_order", "dataloader_multiprocessing_context",
         "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-        "torch_empty_cache_steps", "label_smoothing_factor", *_ONLINE,
+        "label_smoothing_factor", "torch_empty_cache_steps",
     },
-    **dict.fromkeys(("RLOOConfig", "GRPOConfig", "OnlineDPOConfig"), frozenset(_ONLINE)),
+    "RLOOConfig": _ONLINE,
+    "GRPOConfig": _ONLINE,
+    "OnlineDPOConfig": _ONLINE,
 }  # fmt: skip
 """And those that decide nothing where these are the arguments."""
 _RIGHT_KEY = {

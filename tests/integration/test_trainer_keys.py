@@ -127,8 +127,8 @@ def test_every_field_of_the_trainer_is_honoured_or_refused_by_name(stage: str, a
             honoured.add(key)
     assert honoured >= {"adam_beta1", "optim", "logging_first_step", "eval_delay"}
     assert refused >= {
-        "gradient_checkpointing", "activation_checkpointing", "learning_rate", "seed", "data_seed",
-        "output_dir", "save_steps", "save_strategy", "eval_steps", "eval_strategy", "report_to",
+        "gradient_checkpointing", "activation_checkpointing", "learning_rate", "seed", "output_dir",
+        "save_steps", "save_strategy", "eval_steps", "eval_strategy", "report_to",
         "logging_steps", "per_device_train_batch_size", "use_cpu",
     }  # fmt: skip
 
@@ -166,6 +166,7 @@ def test_no_key_of_the_config_is_taken_under_trainer_too(stage: str, asked):
         ("rloo", "epsilon", "set `clip_range` instead"),
         ("ppo", "ignore_data_skip", "the stage sets it, to True; leave it out"),
         ("ppo", "dataloader_num_workers", "nothing in this stage reads it"),
+        ("sft", "data_seed", "nothing in this stage reads it; set `seed` instead"),
         ("kto", "resume_from_checkpoint", "set `--resume` instead"),
     ],
 )

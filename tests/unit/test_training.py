@@ -13,7 +13,7 @@ from rlhf.errors import ConfigError
 from rlhf.runs import Run
 from rlhf.training import arguments as training
 from rlhf.training.arguments import drive_one_gpu, training_arguments
-from rlhf.training.launch import refuse_lone_process
+from rlhf.training.launch import check_launch
 from tests.stages import config
 
 
@@ -122,20 +122,28 @@ def launched(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
 
 def test_one_process_where_several_were_asked_for_is_refused_with_the_remedy(monkeypatch):
     launched(monkeypatch, "--num_processes", "1")
-    refuse_lone_process()
+    check_launch()
     launched(monkeypatch, "--num_processes", "2")
     with pytest.raises(ConfigError, match=r"asked for several processes and started one.*torchrun"):
-        refuse_lone_process()
+        check_launch()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refuse_lone_process()
+    check_launch()
 
 
 def test_processes_of_mpi_which_would_train_apart_are_refused(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
-    refuse_lone_process()
+    check_launch()
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"MPI's processes do not train together.*torchrun"):
-        refuse_lone_process()
+        check_launch()
+
+
+@pytest.mark.parametrize("way", ["MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_a_way_of_sharing_the_work_that_no_stage_has_is_refused(way: str, monkeypatch):
+    monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=f"no stage trains with .*--use_{way.lower()}"):
+        check_launch()
 
 
 def test_a_launch_that_asks_for_another_precision_than_the_stage_is_refused(tmp_path, monkeypatch):
