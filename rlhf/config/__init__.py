@@ -14,6 +14,7 @@ from rlhf.config.loading import (
     build,
     load_config,
     load_stage,
+    minimal,
     to_dict,
     to_yaml,
 )
@@ -46,6 +47,8 @@ from rlhf.config.stages import (
     StageConfig,
     Tuning,
 )
+from rlhf.config.starter import starter
+from rlhf.config.yaml_io import is_override
 
 __all__ = [
     "CONFIG_OF",
@@ -82,8 +85,11 @@ __all__ = [
     "Tuning",
     "ValueModel",
     "build",
+    "is_override",
     "load_config",
     "load_stage",
+    "minimal",
+    "starter",
     "to_dict",
     "to_yaml",
 ]

@@ -8,7 +8,15 @@ from transformers import Trainer
 from rlhf.model.finite import refuse_non_finite, trained
 
 
-class Sharing(Trainer):
+class WholeLoss(Trainer):
+    """A trainer whose ``train_loss`` is that of all processes, also of steps not logged yet."""
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Trainer's
+        self._tr_loss: Any = self.accelerator.reduce(self._tr_loss, reduction="mean")
+        return super()._finalize_training(*args, **kwargs)
+
+
+class Sharing(WholeLoss):
     """A trainer whose step is the same whether one process takes it or several together.
 
     Where an epoch does not divide evenly, accelerate fills up its last batches with rows from its
