@@ -45,10 +45,9 @@ from rlhf.rollouts.prompt_order import PromptOrder, shuffled
 from rlhf.rollouts.rewards import RewardFunc, Rewards, listed
 from rlhf.rollouts.rollout import Rollout
 from rlhf.rollouts.trainer import RolloutTrainer
-from rlhf.training.distributed_batches import WholeLoss
 
 
-class PPOTrainer(RolloutTrainer, WholeLoss, _BaseTrainer):
+class PPOTrainer(RolloutTrainer, _BaseTrainer):
     """Proximal policy optimization of an adapter, by rewards from runs and callables.
 
     Args:

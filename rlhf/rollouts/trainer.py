@@ -6,17 +6,17 @@ from typing import Any, cast
 
 from datasets import Dataset
 from torch import Tensor
-from transformers import Trainer
 
 from rlhf import processes
 from rlhf.rollouts.collector import Collector
 from rlhf.rollouts.diagnostics import Diagnostics
 from rlhf.rollouts.distributed import Means
+from rlhf.training.distributed_batches import WholeLoss
 
 _log = logging.getLogger(__name__)
 
 
-class RolloutTrainer(Trainer):
+class RolloutTrainer(WholeLoss):
     """A trainer with a collector, to stand before one of TRL's."""
 
     collector: Collector
