@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         SFTConfig,
         load_config,
     )
-    from rlhf.errors import ConfigError, DataError, ModelError, RLHFError, RunError
+    from rlhf.errors import ConfigError, DataError, ModelError, RewardError, RLHFError, RunError
     from rlhf.label_client.client import LabelClient
     from rlhf.model.engine.generate import Sampling
     from rlhf.model.policies import Policies, load_policies
@@ -86,6 +86,7 @@ __all__ = [
     "RLOOConfig",
     "Response",
     "RewardConfig",
+    "RewardError",
     "RunError",
     "SFTConfig",
     "Sampling",
@@ -116,6 +117,7 @@ _HOME = {
     "ConfigError": "rlhf.errors",
     "DataError": "rlhf.errors",
     "ModelError": "rlhf.errors",
+    "RewardError": "rlhf.errors",
     "RLHFError": "rlhf.errors",
     "RunError": "rlhf.errors",
     "Sampling": "rlhf.model.engine.generate",

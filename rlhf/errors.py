@@ -27,6 +27,10 @@ class ModelError(RLHFError):
     """A base model, tokenizer or adapter is missing or does not fit."""
 
 
+class RewardError(RLHFError):
+    """A reward gives what nothing can be learnt from."""
+
+
 def reason(error: Exception) -> str:
     """What is wrong, on one line; of pydantic's list only the first, with the key it is about."""
     if isinstance(error, ValidationError):

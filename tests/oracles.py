@@ -121,3 +121,53 @@ def dawid_skene(rows, labels, rounds):
             }
             right[number] = {k: joint[k] / math.fsum(joint.values()) for k in labels}
     return right
+
+
+def answers_of_tree(num_words, longest):
+    """Answers of words 1 ... num_words, ended by 0 or cut off at ``longest`` tokens."""
+    open_ones, answers = [()], []
+    for _ in range(longest):
+        answers += [(*prefix, 0) for prefix in open_ones]
+        open_ones = [(*prefix, word) for prefix in open_ones for word in range(1, num_words + 1)]
+    return answers + open_ones
+
+
+def chance(answer, logits):
+    """Of an answer where ``logits[prefix]`` are free for each prefix."""
+    total = 1.0
+    for t, token in enumerate(answer):
+        here = [math.exp(x) for x in logits[answer[:t]]]
+        total *= here[token] / sum(here)
+    return total
+
+
+def best_policy(reference, scores, kl_coef):
+    """The maximum of E[score] - kl_coef * KL(pi || reference) over distributions of answers."""
+    tilted = {y: reference[y] * math.exp(scores[y] / kl_coef) for y in reference}
+    return {y: x / sum(tilted.values()) for y, x in tilted.items()}
+
+
+def policy_of_token_by_token_kl(reference_logits, scores, kl_coef):
+    """Where k2 charged to each token alone leads: pi(token) ~ reference(token) * exp(Q / kl_coef).
+
+    Q is the expected score that follows, without the KL that follows.
+    """
+
+    def solve(prefix):
+        if prefix in scores:
+            return scores[prefix], {prefix: 1.0}
+        tokens = range(len(reference_logits[prefix]))
+        below = [solve((*prefix, token)) for token in tokens]
+        tilted = [math.exp(reference_logits[prefix][k] + below[k][0] / kl_coef) for k in tokens]
+        chances = [x / sum(tilted) for x in tilted]
+        expected = sum(p * q for p, (q, _) in zip(chances, below, strict=True))
+        leaves = {}
+        for p, (_, chances_below) in zip(chances, below, strict=True):
+            leaves |= {y: p * x for y, x in chances_below.items()}
+        return expected, leaves
+
+    return solve(())[1]
+
+
+def total_variation(p, q):
+    return 0.5 * sum(abs(p[y] - q[y]) for y in p)

@@ -29,7 +29,7 @@ PPO: dict[str, Any] = {
     "num_ppo_epochs": 1,
     "num_rollouts": 2,
     "max_new_tokens": 8,
-    "value_warmup_steps": 0,
+    "value_warmup_rollouts": 0,
     "value_learning_rate": 1e-2,
 }
 """PPO with rollouts of one batch each."""

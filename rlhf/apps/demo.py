@@ -24,7 +24,7 @@ from rlhf.apps.demo_figures import (
 )
 from rlhf.apps.panel import Ask, Tell, human_votes, simulated_votes
 from rlhf.config import CONFIG_OF, load_config
-from rlhf.errors import ConfigError, RunError
+from rlhf.errors import RunError
 from rlhf.model.engine.generate import Sampling
 from rlhf.model.policies import load_policies
 from rlhf.records import Comparison, Preference, Prompt, Record, Response, from_json, to_json
@@ -32,10 +32,10 @@ from rlhf.runs import newest_checkpoint, open_run
 from rlhf.sandbox.raters import ceiling
 from rlhf.sandbox.staff import demonstrations
 from rlhf.sandbox.world import prompts
+from rlhf.shipped import shipped
 from rlhf.stages import dpo, ppo, reward, sft
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / "configs" / "demo"
+CONFIGS, BASE = shipped("configs/demo"), shipped("data/demo-base")
 POLICIES = ("sft", "dpo", "ppo")
 MAX_NEW_TOKENS = 64
 
@@ -77,7 +77,7 @@ class DemoOptions:
     resume: bool = False
     port: int = 7860
     """Where people rate; simulated raters take any free one."""
-    base: Path = ROOT / "data" / "demo-base"
+    base: Path = BASE
     sizes: Sizes | None = None
     """None for the usual ones."""
 
@@ -88,7 +88,10 @@ class _Demo:
 
     options: DemoOptions
     tell: Tell
+    started: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    seconds_before: float = 0.0
+    """Of ``seconds``, those of sessions that were interrupted."""
 
     @property
     def out(self) -> Path:
@@ -112,9 +115,18 @@ class _Demo:
         self.tell(f"── {name}")
         started = time.monotonic()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+        took = time.monotonic() - started
+        self._count(name, took)
+        self.tell(f"   {took:.0f} s")
+
+    def count_rest(self) -> None:
+        """Count what is no part's time, so that all of them add up to what one waited."""
+        counted = sum(self.seconds.values()) - self.seconds_before
+        self._count("other", time.monotonic() - self.started - counted)
+
+    def _count(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         (self.out / "seconds.json").write_text(json.dumps(self.seconds, indent=2) + "\n")
-        self.tell(f"   {self.seconds[name]:.0f} s")
 
     def stage(self, name: str, **overrides: str) -> Path:
         """Run one training stage by its config, unless it is finished already."""
@@ -141,13 +153,19 @@ _RUN: dict[str, Callable[..., Path]] = {
 }
 
 
-def run(options: DemoOptions, tell: Tell) -> Path:
+def run(options: DemoOptions, tell: Tell, started: float | None = None) -> Path:
     """Run the loop; ``tell`` is given each line that a person should read.
+
+    Args:
+        options: what was asked for.
+        tell: prints a line.
+        started: when the waiting began, by ``time.monotonic``; now if left out.
 
     Raises:
         RunError: the folder is in use, or the labelling server fails.
     """
     demo = _start(options, tell)
+    demo.started = demo.started if started is None else started
     data = _data(demo)
     policy = demo.stage(
         "sft", data__train__0__path=data["demonstrations"], model__base=str(options.base)
@@ -200,6 +218,7 @@ def _figures(demo: _Demo, votes: dict[str, str]) -> Figures:
 
 def _report(demo: _Demo, found: Figures) -> None:
     """Tell the tables, and keep them."""
+    demo.count_rest()
     (demo.out / "figures.json").write_text(json.dumps(found.to_json(), indent=2) + "\n")
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
     text = "\n\n".join(
@@ -217,8 +236,6 @@ def _report(demo: _Demo, found: Figures) -> None:
 
 
 def _start(options: DemoOptions, tell: Tell) -> _Demo:
-    if not CONFIGS.is_dir():
-        raise ConfigError(f"{CONFIGS} is missing; run the demo from a clone of the repository")
     if options.out.exists() and not options.resume:
         raise RunError(f"{options.out} exists already; give another --out, or --resume")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -226,6 +243,7 @@ def _start(options: DemoOptions, tell: Tell) -> _Demo:
     kept = options.out / "seconds.json"
     if kept.exists():
         demo.seconds.update(json.loads(kept.read_text()))
+        demo.seconds_before = sum(demo.seconds.values())
     return demo
 
 

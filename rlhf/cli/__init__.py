@@ -11,6 +11,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from rlhf.cli.commands import COMMANDS, train
 from rlhf.cli.parser import STAGES, parser
@@ -20,6 +21,8 @@ from rlhf.errors import RLHFError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not sys.stderr.isatty():
+        _without_bars()
     if arguments[:1] == ["label"]:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "labeling_ui", *arguments[1:]])
@@ -41,17 +44,34 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Overrides may stand anywhere, also after an option, where argparse would not take them."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
-    strange = [a for a in rest if a.startswith("-") or "=" not in a]
-    if strange or (rest and options.command not in (*STAGES, "plan")):
-        words = " ".join(strange or rest)
+    if options.command in STAGES:
+        strange = _take_words(options, rest)
+    elif options.command == "plan":
+        strange = [word for word in rest if word.startswith("-") or "=" not in word]
+        options.overrides += rest
+    else:
+        strange = rest
+    if strange:
         top.exit(
             2,
-            f"rlhf {options.command}: {words!r} is not understood; "
+            f"rlhf {options.command}: {' '.join(strange)!r} is not understood; "
             f"see `rlhf {options.command} --help`\n",
         )
-    if rest:
-        options.overrides += rest
     return options
+
+
+def _take_words(options: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    """Tell a stage's config from its overrides; what is neither, nor an option."""
+    from rlhf.config import is_override
+
+    words = [word for word in (options.config, *options.overrides, *rest) if word is not None]
+    options.overrides = [word for word in words if is_override(word)]
+    first, *more = [word for word in words if not is_override(word)] or [None]
+    if first is None or first.startswith("-"):
+        options.config = None
+        return [first, *more] if first else []
+    options.config = Path(first)
+    return more
 
 
 def _quieten() -> None:
@@ -67,16 +87,24 @@ def _quieten() -> None:
         warnings.simplefilter("ignore")
 
 
+def _without_bars() -> None:
+    """Keep bars out of files and pipes: of loading weights, of downloads, of reading data."""
+    for library in ("HUB", "DATASETS"):
+        os.environ.setdefault(f"HF_{library}_DISABLE_PROGRESS_BARS", "1")
+
+
 def _way_on(arguments: Sequence[str], options: argparse.Namespace) -> str:
     """How to go on after an interruption."""
+    named = ""
     if options.command in STAGES:
         from rlhf.config import load_stage
         from rlhf.runs import can_resume
 
-        config, _ = load_stage(options.command, options.config, options.overrides)
-        if not can_resume(config.out):
+        named = options.out
+        out = named or load_stage(options.command, options.config, options.overrides).out
+        if not out or not can_resume(out):
             return " before the first checkpoint; nothing was kept"
     elif options.command != "demo":
         return ""
-    again = [a for a in arguments if a != "--resume"]
+    again = [a for a in arguments if a != "--resume"] + [f"out={named}"] * bool(named)
     return f"; go on with `{shlex.join(['rlhf', *again, '--resume'])}`"

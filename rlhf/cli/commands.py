@@ -4,12 +4,19 @@ import argparse
 import json
 import re
 import sys
-from contextlib import redirect_stdout
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlhf import processes
+from rlhf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rlhf.config import RunConfig
 
 _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 
@@ -17,12 +24,12 @@ _SHOWN = re.compile("^(eval_.*|loss|objective/(scores|kl)|response_length)$")
 def train(options: argparse.Namespace) -> int:
     """Run a training stage by its config."""
     from rlhf.config import load_stage
+    from rlhf.training.launch import check_launch
 
-    config, note = load_stage(options.command, options.config, options.overrides)
-    if note:
-        print(note, file=sys.stderr)
+    check_launch()
+    given = load_stage(options.command, options.config, options.overrides)
     # Libraries print their logs to stdout, which is for the result.
-    with redirect_stdout(sys.stderr):
+    with _with_folder(given, options) as config, redirect_stdout(sys.stderr):
         stage = import_module(f"rlhf.stages.{options.command.replace('-', '_')}")
         if processes.is_first():
             _announce(options.command)
@@ -35,6 +42,27 @@ def train(options: argparse.Namespace) -> int:
         _summarise(path)
         print(path)
     return 0
+
+
+@contextmanager
+def _with_folder(config: "RunConfig", options: argparse.Namespace) -> Generator["RunConfig"]:
+    """``config`` with a folder to write; where it names none, the date does.
+
+    Raises:
+        ConfigError: a run is resumed, or several processes train one, and nobody says which.
+    """
+    from rlhf.runs import name_by_date
+
+    if config.out:
+        yield config
+    elif options.resume:
+        raise ConfigError("name the run to go on with, as out=FOLDER")
+    elif processes.count() > 1:
+        raise ConfigError("name the folder that the processes write together, as out=FOLDER")
+    else:
+        with name_by_date(options.command) as out:
+            options.out = str(out)
+            yield replace(config, out=str(out))
 
 
 def _announce(stage: str) -> None:
@@ -56,6 +84,21 @@ def _summarise(path: Path) -> None:
     measured = [f"{name} {value:.4g}" for name, value in found.items() if _SHOWN.match(name)]
     words = [f"{run.stage} finished in {run.facts['wall_seconds']:.0f} s", memory(run.facts)]
     print("; ".join([*words, *measured]), file=sys.stderr)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from rlhf.config import starter
+
+    path = options.file or Path(f"{options.stage}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(starter(options.stage))
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists already; name another file") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); name another") from error
+    print(path)
+    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:
@@ -81,20 +124,25 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _runs(options: argparse.Namespace) -> int:
-    from rlhf.runs import list_runs, list_unfinished
+    from rlhf.runs import list_runs, list_unfinished, ordered, summary
 
-    finished, unfinished = list_runs(options.root), list_unfinished(options.root)
-    if not finished and not unfinished:
+    runs = ordered([summary(run) for run in list_runs(options.root)], options.sort)
+    unfinished = list_unfinished(options.root)
+    if options.json:
+        died = [{"path": str(path), "finished": None} for path in unfinished]
+        print(json.dumps([*(run.to_json() for run in runs), *died], indent=1))
+        return 0
+    if not runs and not unfinished:
         print(f"there is no run in {options.root}; name another folder", file=sys.stderr)
-    for run in finished:
-        facts = run.facts
-        print(f"{run.path}  {run.stage}  {facts['finished'][:16]}  {facts['wall_seconds']:.0f} s")
+    for run in runs:
+        print(run)
     for path in unfinished:
         print(f"{path}  unfinished: being written, or to be finished with --resume")
     return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
+    started = time.monotonic()  # importing what trains takes seconds too
     from rlhf.apps.demo import DemoOptions, run
 
     demo = DemoOptions(
@@ -104,7 +152,7 @@ def _demo(options: argparse.Namespace) -> int:
         resume=options.resume,
         port=options.port,
     )
-    run(demo, _tell)
+    run(demo, _tell, started)
     return 0
 
 
@@ -165,6 +213,7 @@ COMMANDS = {
     "collect": _collect,
     "demo": _demo,
     "doctor": _doctor,
+    "new": _new,
     "plan": _plan,
     "runs": _runs,
 }

@@ -14,10 +14,10 @@ STAGES = {
     "dpo": "Align a policy with preferences, directly.",
     "kto": "Align a policy with good and bad responses, directly.",
     "ppo": "Align a policy with a reward model.",
-    "rloo": "The same by REINFORCE leave-one-out; reads PPO's config.",
-    "grpo": "The same by group relative policy optimization; reads PPO's config.",
-    "online-dpo": "The same by DPO on the policy's own pairs; reads PPO's config.",
-    "best-of-n": "Keep the best of several responses, to imitate; reads PPO's config.",
+    "rloo": "The same by REINFORCE leave-one-out.",
+    "grpo": "The same by group relative policy optimization.",
+    "online-dpo": "The same by DPO on the policy's own pairs.",
+    "best-of-n": "Keep the best of several responses, to imitate.",
 }
 
 _COMPARE = """\
@@ -51,7 +51,7 @@ examples:
 _STAGE_EXAMPLES = """\
 examples:
   rlhf {0} configs/demo/{0}.yaml
-  rlhf {0} configs/demo/{0}.yaml out=runs/mine seed=1 data.train.0.path=mine.jsonl
+  rlhf {0} configs/demo/{0}.yaml out=runs/mine seed=1 data.train=mine.jsonl
   rlhf {0} configs/demo/{0}.yaml --resume             after it was interrupted
 """
 _SHARED_STAGES = ("pretrain", "sft", "reward", "dpo", "ppo")
@@ -59,6 +59,10 @@ _ON_SEVERAL_GPUS = """\
 on several GPUs (each key that says per_device is for each of them):
   accelerate launch --config_file configs/accelerate/ddp.yaml -m rlhf {0} configs/demo/{0}.yaml
 """
+
+
+_SORTS = ("finished", "path", "stage", "seconds", "loss", "accuracy", "score", "kl", "length")
+"""What ``rlhf runs`` sorts by."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,11 +80,13 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if self.stage is None:
             return super().format_help()
-        from rlhf.config import CONFIG_OF
+        from rlhf.config import CONFIG_OF, minimal
         from rlhf.config.config_help import manual
 
+        shortest = f"examples:\n  rlhf {minimal(self.stage)}\n"
+        text = super().format_help().replace("examples:\n", shortest)
         return (
-            f"{super().format_help()}\n"
+            f"{text}\n"
             "keys of the config (those without a note are as in Transformers' TrainingArguments):\n"
             f"{manual(CONFIG_OF[self.stage])}\n"
         )
@@ -104,9 +110,15 @@ def parser() -> argparse.ArgumentParser:
     for stage, summary in STAGES.items():
         examples = _STAGE_EXAMPLES + _ON_SEVERAL_GPUS * (stage in _SHARED_STAGES)
         sub = command(stage, summary, examples.format(stage), stage=stage)
-        sub.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; see configs/")
-        sub.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
+        sub.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file; see configs/")
+        sub.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="change a key, or ~key: its default"
+        )
         sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+        sub.set_defaults(out="")
+    new = command("new", "Write a config to start from, with every key and what it means.")
+    new.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    new.add_argument("file", type=Path, nargs="?", metavar="FILE", help="default: STAGE.yaml")
     _add_plan(command)
     _add_judging(command)
     demo = command("demo", "Run the whole loop on a small sandbox, in minutes on a CPU.")
@@ -118,8 +130,12 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=7860, help="where people rate")
     demo.add_argument("--resume", action="store_true", help="go on where it was interrupted")
     command("doctor", "Say what this machine can do, and what is missing.")
-    runs = command("runs", "List the runs in a folder.")
+    runs = command("runs", "List the runs in a folder, with what they came to.")
     runs.add_argument("root", type=Path, nargs="?", default=Path("runs"), help="default: runs")
+    runs.add_argument(
+        "--sort", choices=_SORTS, default="finished", metavar="BY", help=", ".join(_SORTS)
+    )
+    runs.add_argument("--json", action="store_true", help="for programs")
     # Everything after it is for labeling_ui, which this package never imports: see main().
     command("label", "Gather votes: serve, add-user, import, export, status.", add_help=False)
     return top

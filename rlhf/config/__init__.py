@@ -1,11 +1,20 @@
 """Every knob of every stage: typed, frozen, strict. A YAML file is one of these written out."""
 
+from rlhf.config.knobs import (
+    ClippedKnobs,
+    PPOKnobs,
+    ResponseKnobs,
+    RolloutEngine,
+    RolloutKnobs,
+    ValueModel,
+)
 from rlhf.config.loading import (
     CONFIG_OF,
     SIBLINGS,
     build,
     load_config,
     load_stage,
+    minimal,
     to_dict,
     to_yaml,
 )
@@ -16,8 +25,6 @@ from rlhf.config.online import (
     OnlineDPOConfig,
     PPOConfig,
     RLOOConfig,
-    RolloutEngine,
-    ValueModel,
 )
 from rlhf.config.stages import (
     STRICT,
@@ -40,12 +47,15 @@ from rlhf.config.stages import (
     StageConfig,
     Tuning,
 )
+from rlhf.config.starter import starter
+from rlhf.config.yaml_io import is_override
 
 __all__ = [
     "CONFIG_OF",
     "SIBLINGS",
     "STRICT",
     "BestOfNConfig",
+    "ClippedKnobs",
     "Count",
     "DPOConfig",
     "DataConfig",
@@ -59,12 +69,15 @@ __all__ = [
     "OnlineConfig",
     "OnlineDPOConfig",
     "PPOConfig",
+    "PPOKnobs",
     "Positive",
     "PretrainConfig",
     "Quantization",
     "RLOOConfig",
+    "ResponseKnobs",
     "RewardConfig",
     "RolloutEngine",
+    "RolloutKnobs",
     "RunConfig",
     "SFTConfig",
     "SourceConfig",
@@ -72,8 +85,11 @@ __all__ = [
     "Tuning",
     "ValueModel",
     "build",
+    "is_override",
     "load_config",
     "load_stage",
+    "minimal",
+    "starter",
     "to_dict",
     "to_yaml",
 ]

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 _INDENT = "      "
 _WIDTH = 92
-_YAML = {None: "null", True: "true", False: "false"}
+_YAML = {None: "null", True: "true", False: "false", "": '""'}
 
 
 def manual(kind: type[Any]) -> str:
@@ -25,9 +25,9 @@ def manual(kind: type[Any]) -> str:
 def _entries(kind: type[Any], prefix: str, told: dict[type[Any], str]) -> Iterator[str]:
     told[kind] = prefix
     hints = typing.get_type_hints(kind)
-    docs = _docstrings(kind)
+    docs = docstrings(kind)
     for field in fields(kind):
-        inner, step = _nested(hints[field.name])
+        inner, step = nested(hints[field.name])
         key = f"{prefix}{field.name}"
         head = f"  {key}: {_type(hints[field.name])}{_default(field)}"
         yield textwrap.fill(head, _WIDTH, subsequent_indent=_INDENT)
@@ -42,7 +42,7 @@ def _entries(kind: type[Any], prefix: str, told: dict[type[Any], str]) -> Iterat
 
 
 @cache
-def _docstrings(kind: type[Any]) -> dict[str, str]:
+def docstrings(kind: type[Any]) -> dict[str, str]:
     """The string beneath each field, those of base classes included."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
@@ -62,12 +62,12 @@ def _docstrings(kind: type[Any]) -> dict[str, str]:
     return found
 
 
-def _nested(hint: Any) -> tuple[type[Any] | None, str]:  # noqa: ANN401 - any annotation
+def nested(hint: Any) -> tuple[type[Any] | None, str]:  # noqa: ANN401 - any annotation
     """The config inside an annotation, and how an entry of it is reached."""
     if is_dataclass(hint) and isinstance(hint, type):
         return hint, ""
     for part in typing.get_args(hint):
-        inner, step = _nested(part)
+        inner, step = nested(part)
         if inner is not None:
             return inner, ".0" if typing.get_origin(hint) is list else step
     return None, ""
@@ -88,14 +88,18 @@ def _type(hint: Any) -> str:  # noqa: ANN401 - any annotation
     return {type(None): "null", dict: "keys"}.get(origin or hint) or str(hint.__name__)
 
 
-def _default(field: Field[Any]) -> str:
+def default_of(field: Field[Any]) -> Any:  # noqa: ANN401 - of any type
+    """The default of a field; MISSING where it has none."""
     value = field.default
     if isinstance(value, FieldInfo):
-        value = MISSING if value.is_required() else value.get_default(call_default_factory=True)
-    elif field.default_factory is not MISSING:
-        value = field.default_factory()
+        return MISSING if value.is_required() else value.get_default(call_default_factory=True)
+    return value if field.default_factory is MISSING else field.default_factory()
+
+
+def _default(field: Field[Any]) -> str:
+    value = default_of(field)
     if value is MISSING:
         return " (required)"
     if is_dataclass(value):
         return ""
-    return f" = {_YAML.get(value, value) if isinstance(value, bool | None) else value}"
+    return f" = {_YAML.get(value, value) if isinstance(value, bool | str | None) else value}"

@@ -1,6 +1,7 @@
 """From a YAML file and ``key=value`` to a config, and back."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -24,7 +25,7 @@ from rlhf.config.stages import (
     RunConfig,
     SFTConfig,
 )
-from rlhf.config.yaml_io import apply_override, read_yaml, sentence
+from rlhf.config.yaml_io import MISSING, apply_override, read_yaml, sentence
 from rlhf.errors import ConfigError
 
 CONFIG_OF: dict[str, type[RunConfig]] = {
@@ -41,8 +42,19 @@ CONFIG_OF: dict[str, type[RunConfig]] = {
 }
 
 SIBLINGS = (("dpo", "kto"), ("ppo", "rloo", "grpo", "online-dpo", "best-of-n"))
-"""Methods that learn from the same thing, and read each other's YAML."""
+"""Methods that learn from the same thing; what they share has one name in their configs."""
 
+MINIMAL = {
+    "pretrain": {"base": "BASE"},
+    "sft": {"model.base": "BASE"},
+    **{stage: {"sft": "RUN"} for stage in ("reward", "dpo", "kto")},
+    **{stage: {"policy": "RUN", "reward": "RUN"} for stage in SIBLINGS[1]},
+}
+"""What each stage has to be told besides its data."""
+_STAND_INS = {"data": {"train": "FILE"}, "train": "FILE", "path": "FILE", "base": "BASE"}
+"""What could stand in place of a missing key; of any other key, a run."""
+
+Data = dict[str, Any]
 C = TypeVar("C")
 
 
@@ -52,71 +64,102 @@ def load_config(kind: type[C], path: Path | None, overrides: Sequence[str] = ())
     Raises:
         ConfigError: naming every unknown key (with the nearest right one) and bad value at once.
     """
+    return build(kind, _read(path, overrides), where=str(path) if path else "command line")
+
+
+def load_stage(stage: str, path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of ``stage``: :func:`load_config` for the command line.
+
+    Raises:
+        ConfigError: as there, with a command that would do: one that names what is missing, or one
+            that takes out of a sibling's YAML what the stage has no use for.
+    """
+    data = _read(path, overrides)
+    where = str(path) if path else "command line"
+    try:
+        return build(CONFIG_OF[stage], data, where=where)
+    except ConfigError as error:
+        if path and (remedy := _from_sibling(stage, path, data, overrides)):
+            raise ConfigError(f"{where}: {remedy}") from error
+        if any(key.partition(".")[0] not in data for key in (*MINIMAL[stage], "data")):
+            raise ConfigError(f"{error}; for example `rlhf {minimal(stage)}`") from error
+        raise
+
+
+def minimal(stage: str) -> str:
+    """The shortest words after ``rlhf`` that train, as capital letters say where names belong."""
+    words = [f"{key}={value}" for key, value in (MINIMAL[stage] | {"data.train": "FILE"}).items()]
+    return " ".join([stage, *words])
+
+
+def _read(path: Path | None, overrides: Sequence[str]) -> Data:
     data = read_yaml(path) if path else {}
     for override in overrides:
         apply_override(data, override)
-    return build(kind, data, where=str(path) if path else "command line")
+    return data
 
 
-def load_stage(stage: str, path: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, str]:
-    """The config of ``stage`` from its own YAML or from that of a sibling, and what was changed.
+def _from_sibling(stage: str, path: Path, data: Data, overrides: Sequence[str]) -> str | None:
+    """What ``stage`` has no use for in a sibling's config, and the command that does without.
 
-    Of a sibling's YAML the keys are left out that only siblings know, a number of samples or rows
-    that the stage cannot use gives way to one that it can, and where ``out`` is called after the
-    sibling it is called after the stage. The second result says so in one line; it is empty if
-    nothing was done. Overrides are taken at their word.
-
-    Raises:
-        ConfigError: as :func:`load_config`.
+    None where it is no sibling's either, or ``stage`` could not even so.
     """
-    kind, data = CONFIG_OF[stage], read_yaml(path)
-    changed = _of_sibling(stage, data, path)
-    for override in overrides:
-        apply_override(data, override)
-    note = f"{path} is a sibling's: {'; '.join(changed)}" if changed else ""
-    return build(kind, data, where=str(path)), note
-
-
-def _of_sibling(stage: str, data: dict[str, Any], path: Path) -> list[str]:
-    """Make the YAML of a sibling that of ``stage``, in place; what was changed, in words."""
-    siblings = next((set(family) - {stage} for family in SIBLINGS if stage in family), set[str]())
-    own = {f.name for f in fields(CONFIG_OF[stage])}
-    theirs = {f.name for sibling in siblings for f in fields(CONFIG_OF[sibling])}
-    foreign = [key for key in data if key in theirs - own]
+    kind = CONFIG_OF[stage]
+    siblings = [name for family in SIBLINGS if stage in family for name in family if name != stage]
+    if not any(_fits(CONFIG_OF[name], data) for name in siblings):
+        return None
+    unfit = {str(e["loc"][0]): e for e in _problems(kind, data) if e["loc"]}
+    given = [o for o in overrides if o.partition("=")[0] not in unfit]
+    given += [f"~{key}" for key in _read(path, given) if key in unfit]
     out = Path(str(data.get("out", "")))
-    if not (foreign or out.name in siblings or path.stem in siblings):
-        return []
-    changed = [f"{stage} has no use for {', '.join(foreign)}"] if foreign else []
-    for key in foreign:
-        del data[key]
-    if out.name in siblings:
-        data["out"] = str(out.with_name(stage))
-        changed.append(f"the run is written to {data['out']}")
-    for key, value in _unfit(stage, data).items():
-        changed.append(f"{key} is {value} instead of {data[key]}")
-        data[key] = value
-    return changed
-
-
-def _unfit(stage: str, data: Mapping[str, Any]) -> dict[str, int]:
-    """What a sibling may say and ``stage`` cannot do, with what it does instead."""
-    samples, size = data.get("samples_per_prompt"), data.get("per_device_train_batch_size")
-    if stage == "online-dpo" and samples not in (None, 2):
-        return {"samples_per_prompt": 2}
-    if stage in ("rloo", "grpo", "best-of-n") and samples == 1:
-        return {"samples_per_prompt": 4}
-    if stage == "kto" and size == 1:  # of DPO's pairs, which are two rows here
-        return {"per_device_train_batch_size": 2}
-    return {}
+    if out.name in siblings and not any(o.startswith("out=") for o in given):
+        given.append(f"out={out.with_name(stage)}")
+    if not _fits(kind, _read(path, given)):
+        return None
+    foreign = [key for key in unfit if key not in {f.name for f in fields(cast("Any", kind))}]
+    wrong = [sentence(kind, e) for key, e in unfit.items() if key not in foreign]
+    unused = [f"{stage} has no use for {', '.join(foreign)}"] if foreign else []
+    command = shlex.join(["rlhf", stage, str(path), *given])
+    return "; ".join([*unused, *wrong, f"run `{command}`"])
 
 
 def build(kind: type[C], data: Mapping[str, Any], *, where: str = "config") -> C:
     """The config of type ``kind`` from plain data; ``where`` opens the error message."""
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(dict(data), default=str))
+        return _validated(kind, data)
     except ValidationError as error:
-        problems = "; ".join(sentence(kind, e) for e in error.errors())
+        problems = "; ".join(dict.fromkeys(sentence(kind, e) for e in _problems(kind, data)))
         raise ConfigError(f"{where}: {problems}") from error
+
+
+def _validated(kind: type[C], data: Mapping[str, Any]) -> C:
+    return TypeAdapter(kind).validate_json(json.dumps(dict(data), default=str))
+
+
+def _fits(kind: type[Any], data: Mapping[str, Any]) -> bool:
+    return not _problems(kind, data)
+
+
+def _problems(kind: type[Any], data: Mapping[str, Any]) -> list[Any]:
+    """All of pydantic's errors, those included that it finds only where no key is missing."""
+    try:
+        _validated(kind, data)
+    except ValidationError as error:
+        found = error.errors()
+        missing = [e["loc"] for e in found if e["type"] in MISSING]
+        return [*found, *(_problems(kind, _filled(data, missing)) if missing else [])]
+    return []
+
+
+def _filled(data: Mapping[str, Any], missing: Sequence[tuple[int | str, ...]]) -> Data:
+    """A copy of ``data`` with something in the places that are missing."""
+    copy: Data = json.loads(json.dumps(dict(data), default=str))
+    for *parents, last in missing:
+        node: Any = copy
+        for parent in parents:
+            node = node[parent]
+        node[last] = _STAND_INS.get(str(last), "RUN")
+    return copy
 
 
 def to_yaml(config: object) -> str:

@@ -1,60 +1,29 @@
-"""The knobs of the methods that learn from the policy's own responses: PPO and its siblings.
+"""The stages that learn from the policy's own responses: PPO and its siblings."""
 
-What they share has one name and one meaning, so that each reads the others' YAML.
-"""
-
-import re
+import dataclasses
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from rlhf import processes
-from rlhf.config.stages import (
-    STRICT,
-    Count,
-    Fraction,
-    NonNegative,
-    Positive,
-    RunConfig,
-    StageConfig,
-)
+from rlhf.config.knobs import ClippedKnobs, PPOKnobs, ResponseKnobs, RolloutKnobs
+from rlhf.config.stages import STRICT, Positive, RunConfig, StageConfig
 
-ValueModel = Literal["adapter", "head"]
-RolloutEngine = Literal["transformers", "vllm"]
 Several = Annotated[int, Field(ge=2)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class _Responses:
+class _Runs:
     policy: str
     """The finished SFT (or DPO) run to align; also the frozen reference."""
     reward: str
     """The finished reward run."""
-    num_rollouts: Count = 100
-    """Rollout batches to collect; each is trained on and thrown away."""
-    rollout_batch_size: Count = 64
-    """Responses in one rollout, over all devices."""
-    samples_per_prompt: Count = 1
-    max_new_tokens: Count = 128
-    """Longest response."""
-    temperature: Positive = 1.0
-    """Of sampling and of every logprob."""
-    missing_eos_penalty: NonNegative = 1.0
-    """Taken from the score of a response that was cut off."""
-
-    @model_validator(mode="after")
-    def _whole_groups(self) -> Self:
-        if self.rollout_batch_size % self.samples_per_prompt:
-            raise ValueError(
-                f"rollout_batch_size ({self.rollout_batch_size}) must be a multiple of "
-                f"samples_per_prompt ({self.samples_per_prompt})"
-            )
-        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class OnlineConfig(_Responses, StageConfig):
+class OnlineConfig(RolloutKnobs, _Runs, StageConfig):
     """What all methods share that train on responses as they are drawn and scored."""
 
     audit: list[str] = Field(default_factory=list[str])
@@ -62,15 +31,6 @@ class OnlineConfig(_Responses, StageConfig):
     and teach nothing. Where they fall while the score rises, the report shows that the reward is
     over-optimised (Gao et al. 2022)."""
     learning_rate: Positive = 1e-5
-    num_mini_batches: Count = 4
-    """Optimizer steps in one pass."""
-    score_norm: Literal["frozen", "none"] = "frozen"
-    """frozen: score minus mean over deviation of the policy's first responses."""
-    score_clip: Positive | None = 5.0
-    """Bound of the normalised score."""
-    overlong_buffer: Annotated[int, Field(ge=0)] = 0
-    """Over so many last tokens the penalty grows from 0 to its full size (Yu et al. 2025, eq. 13),
-    so that responses learn to end before they are cut off; 0 for none."""
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -110,81 +70,44 @@ def pieces_of_step(rollout: int, num_mini_batches: int, size: int) -> tuple[int,
     return held, share // held
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class _Clipped(OnlineConfig):
-    num_ppo_epochs: Count = 2
-    """Passes over each rollout."""
-    kl_coef: NonNegative = 0.05
-    """Price of one nat of KL from the reference."""
-    clip_range: Positive = 0.2
-    """How far the probability ratio may move from 1."""
-    clip_range_high: Positive | None = None
-    """Upper bound where it differs (Yu et al. 2025)."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Steps:
+    """How rollouts become optimizer steps."""
+
+    piece: int
+    """Responses in one forward pass of an update."""
+    pieces: int
+    """Passes in a step of one process."""
+    per_rollout: int
+    """Steps from one rollout to the next."""
+    total: int
+
+    @classmethod
+    def of(cls, knobs: RolloutKnobs, per_device_train_batch_size: int) -> Self:
+        """Those of a whole training.
+
+        Raises:
+            ValueError: the sizes do not divide.
+        """
+        piece, pieces = pieces_of_step(
+            knobs.rollout_batch_size, knobs.num_mini_batches, per_device_train_batch_size
+        )
+        per_rollout = knobs.num_passes * knobs.num_mini_batches
+        return cls(piece, pieces, per_rollout, knobs.num_rollouts * per_rollout)
+
+    def whole_rollouts(self, steps: float) -> int:
+        """``steps``, or the share of them that a number below 1 means, up to a rollout's end."""
+        steps = steps * self.total if steps < 1 else steps
+        return math.ceil(steps / self.per_rollout) * self.per_rollout
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class PPOConfig(_Clipped):
+class PPOConfig(PPOKnobs, OnlineConfig):
     """Proximal policy optimization (Schulman et al. 2017) against reward runs."""
 
-    value_learning_rate: Positive = 2e-5
-    kl_placement: Literal["reward", "loss"] = "reward"
-    """k1 in each token's reward, or k2 beside the policy loss: both lead to the optimum
-    pi_ref * exp(r / kl_coef), other estimators do not ("A comedy of estimators", 2025)."""
-    kl_target: Positive | None = None
-    """Adapt kl_coef towards this KL per response (Ziegler et al. 2019, 2.2); None keeps it."""
-    kl_horizon: Positive = 10000.0
-    """Responses over which kl_coef adapts."""
-    gamma: Fraction = 1.0
-    """Discount."""
-    lam: Fraction = 0.95
-    """GAE's lambda for the policy."""
-    lam_value: Fraction = 1.0
-    """GAE's lambda for the value's target."""
-    dual_clip: Annotated[float, Field(gt=1)] | None = 3.0
-    """Bound of the loss for bad actions (Ye et al. 2020)."""
-    clip_range_value: Positive | None = 0.2
-    """How far the value may move from the old one."""
-    value_model: ValueModel = "adapter"
-    """adapter: its own, started from the reward run. head: a linear map of the policy's states,
-    which it does not move; a third cheaper."""
-    vf_coef: Positive = 1.0
-    """Weight of the value loss."""
-    value_warmup_steps: Annotated[int, Field(ge=0)] = 10
-    """Rollouts on which only the value learns."""
-    whiten_advantages: bool = True
-    rollout_engine: RolloutEngine = "transformers"
-    """transformers: this process samples. vllm: a server that is sent the policy's adapter before
-    each rollout. Experimental: not run on a GPU yet."""
-    vllm_url: str = "http://127.0.0.1:8000"
-    """Where `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve BASE --enable-lora --logprobs-mode
-    processed_logprobs` listens; it must see the folder `out` under the same path."""
-    is_cap: Annotated[float, Field(ge=1)] | None = 2.0
-    """Most that a token's policy loss is multiplied by to make up for a sampler in other arithmetic
-    (vLLM, or 16-bit kernels): min(pi / pi_sampler, is_cap), Yao et al. 2025. Without a cap one
-    token that the sampler thought unlikely would outweigh a rollout; at their 2 only such tokens
-    are cut. None takes samples for the trainer's own."""
-    stop_kl: Positive | None = 0.1
-    """Nats per token from the policy that sampled, above which it rests until the next rollout and
-    only the value goes on; 0.1 is far above the 0.001 to 0.01 of a healthy run."""
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        check_address(self.vllm_url)
-        return self
-
-
-def check_address(url: str) -> None:
-    """Refuse what is no address of a server.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not re.fullmatch(r"https?://[^/?#\s]+/?", url):
-        raise ValueError(f"vllm_url ({url}) must be an address like http://127.0.0.1:8000")
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class RLOOConfig(_Clipped):
+class RLOOConfig(ClippedKnobs, OnlineConfig):
     """REINFORCE with a prompt's other responses for a baseline (Ahmadian et al. 2024).
 
     The ratio and its clipping are those of whole responses.
@@ -195,7 +118,7 @@ class RLOOConfig(_Clipped):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GRPOConfig(_Clipped):
+class GRPOConfig(ClippedKnobs, OnlineConfig):
     """Group relative policy optimization (Shao et al. 2024)."""
 
     samples_per_prompt: Several = 4
@@ -217,7 +140,8 @@ class OnlineDPOConfig(OnlineConfig):
     samples_per_prompt: Literal[2] = 2
     """Two responses to a prompt make a pair."""
     beta: Positive = 0.1
-    """Strength of the pull to the reference."""
+    """Nats by which log pi/pi_ref of whole responses count in the loss. Not kl_coef: the judge says
+    which is better and never by how much, so that no pi_ref * exp(score / beta) is the optimum."""
     loss_type: Literal["sigmoid", "ipo"] = "sigmoid"
 
     @model_validator(mode="after")
@@ -234,7 +158,7 @@ class OnlineDPOConfig(OnlineConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class BestOfNConfig(_Responses, RunConfig):
+class BestOfNConfig(ResponseKnobs, _Runs, RunConfig):
     """The best of several responses to each prompt, by the reward run, to imitate in SFT."""
 
     samples_per_prompt: Several = 4

@@ -1,8 +1,8 @@
 """The knobs of the stages that learn from data: typed, frozen, strict."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 Tuning = Literal[
@@ -93,13 +93,26 @@ class SourceConfig:
     """Use the first so many records only."""
 
 
+def _sources(given: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
+    """Paths alone, in a list or with commas between them, as sources."""
+    if isinstance(given, str):
+        given = [path.strip() for path in given.split(",")]
+    if not isinstance(given, list):
+        return given
+    sources = cast("list[Any]", given)
+    return [{"path": one} if isinstance(one, str) else one for one in sources]
+
+
+Sources = Annotated[list[SourceConfig], BeforeValidator(_sources)]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataConfig:
     """What a stage trains and is evaluated on."""
 
-    train: Annotated[list[SourceConfig], Field(min_length=1)]
-    """Training sources, mixed."""
-    eval: list[SourceConfig] = Field(default_factory=list[SourceConfig])
+    train: Annotated[Sources, Field(min_length=1)]
+    """Training sources, mixed. `data.train=FILE`, `A,B` and `[A, B]` name paths alone."""
+    eval: Sources = Field(default_factory=list[SourceConfig])
     """Evaluation sources; without any, a share of the training prompts is held out."""
     eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the prompts (never of the pairs) held out where `eval` is empty; 0 for none."""
@@ -113,8 +126,8 @@ class DataConfig:
 class RunConfig:
     """What every run says."""
 
-    out: str
-    """The run folder to write."""
+    out: str = ""
+    """The run folder to write; on the command line runs/STAGE-DATE-TIME if left out."""
     data: DataConfig
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -144,7 +157,8 @@ class StageConfig(RunConfig):
     """Checkpoint every so many steps, or this share of all steps when below 1."""
     logging_steps: Positive = 10
     early_stopping_patience: Count | None = None
-    """Stop after so many evaluations without a better one and keep the best; None for never."""
+    """Stop after so many evaluations without a better one and keep the best, with a checkpoint at
+    each evaluation whatever save_steps says; None for never."""
     report_to: list[str] = Field(default_factory=list[str])
     """Trackers known to Transformers: tensorboard, trackio, wandb …"""
     trainer: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -210,7 +224,9 @@ class DPOConfig(_FromRun):
 
     learning_rate: Positive = 2e-5
     beta: Positive = 0.1
-    """Strength of the pull to the reference."""
+    """Price of one nat of KL(policy || reference) over a whole response, in log-odds of a vote:
+    where votes fall as sigmoid(r(a) - r(b)), sigmoid's optimum is pi_ref * exp(r / beta). ipo takes
+    means over a response's tokens (TRL), so that its beta counts nats per token."""
     loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
@@ -224,7 +240,8 @@ class KTOConfig(_FromRun):
 
     learning_rate: Positive = 2e-5
     beta: Positive = 0.1
-    """Strength of the pull to the reference."""
+    """What log pi/pi_ref of a whole response, less the batch's KL (eq. 8), is multiplied by: a pull
+    to the reference without a pi_ref * exp(r / beta) that it would lead to."""
     undesirable_weight: Positive | None = None
     """Of a bad response, where a good one weighs 1; None so that all the bad ones together weigh as
     much as all the good ones (eq. 8)."""

@@ -5,12 +5,17 @@ import re
 import typing
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
+from rlhf.config.knobs import RENAMED
 from rlhf.errors import ConfigError
+
+MISSING = ("missing", "missing_argument")
+"""Pydantic's words for a key that is not there."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,12 +47,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
+def is_override(word: str) -> bool:
+    """Whether a word of the command line changes a key, rather than names a file."""
+    return re.match(r"~|[\w.-]*=", word) is not None
+
+
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set the value that ``key=value`` or ``dotted.key=value`` names, in place.
+    """Set the value that ``key=value`` or ``dotted.key=value`` names, in place; ``~key`` removes.
 
     Raises:
-        ConfigError: it is not of that form, or leads through something that has no keys.
+        ConfigError: it is of neither form, or leads through something that has no keys.
     """
+    if override.startswith("~"):
+        _remove(data, override)
+        return
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"{override!r} is not an override; write key=value, like seed=1")
@@ -55,10 +68,11 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{override!r}: the value is not YAML; quote it") from error
-    *parents, last = key.split(".")
+    places = key.split(".")
     node: Any = data
-    for parent in parents:
-        node = _step(node, parent, override)
+    for place, below in pairwise(places):
+        node = _step(node, place, override, [{}] if below == "0" else {})
+    last = places[-1]
     if isinstance(node, list):
         _step(node, last, override)
         node[int(last)] = value
@@ -66,16 +80,27 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         node[last] = value
 
 
-def _step(node: Any, part: str, override: str) -> Any:  # noqa: ANN401 - YAML is untyped
-    """The child of ``node`` called ``part``; a missing mapping is made."""
+def _remove(data: dict[str, Any], override: str) -> None:
+    """Take out the key that ``~key`` or ``~dotted.key`` names, so that its default holds."""
+    *parents, last = override.removeprefix("~").split(".")
+    node: Any = data
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise ConfigError(f"{override!r}: there is no such key to take out")
+    del node[last]
+
+
+def _step(node: Any, part: str, override: str, new: Any = None) -> Any:  # noqa: ANN401 - YAML is untyped
+    """The child of ``node`` called ``part``; where it is missing, it is ``new``."""
     if isinstance(node, list):
         items = cast("list[Any]", node)
         if not part.isdecimal() or int(part) >= len(items):
             raise ConfigError(f"{override!r}: {part!r} is not one of its {len(items)} entries")
         return items[int(part)]
-    child = node.setdefault(part, {})
+    child = node.get(part)
     if child is None:
-        child = node[part] = {}
+        child = node[part] = new
     if not isinstance(child, (dict, list)):
         raise ConfigError(f"{override!r}: {part!r} has a value, not keys of its own")
     return cast("Any", child)
@@ -86,10 +111,13 @@ def sentence(kind: type[Any], error: Any) -> str:  # noqa: ANN401 - pydantic's E
     loc: list[int | str] = [p for p in error["loc"] if _is_place(kind, p)]
     place = ".".join(map(str, loc))
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        renamed = RENAMED.get(str(loc[-1]))
+        if renamed in _keys(kind, loc[:-1]):
+            return f"`{place}` is called `{renamed}` now"
         near = difflib.get_close_matches(str(loc[-1]), _keys(kind, loc[:-1]), n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else "see `--help`"
         return f"unknown key `{place}`; {hint}"
-    if error["type"] in ("missing", "missing_argument"):
+    if error["type"] in MISSING:
         return f"`{place}` is missing"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]

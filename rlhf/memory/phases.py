@@ -132,17 +132,18 @@ def _ppo(config: PPOConfig, setup: Setup) -> tuple[Phase, ...]:
             checkpointing=checkpointing, attention=setup.attention,
         )  # fmt: skip
 
-    prompts = replace(rows(size), length=prompt, masked=True)
-    cache = m.cache_bytes(shape, size, prompt, response - 1, e)
+    drawn = min(config.sampling_batch_size or size, size)
+    prompts = replace(rows(drawn), length=prompt, masked=True)
+    cache = m.cache_bytes(shape, drawn, prompt, response - 1, e)
     # a layer whose room is full: its keys put together, and new buffers for them and the values
     copied = 3 * cache // (2 * shape.layers) if response - 1 > m.CACHE_ROOM else 0
     sampling = _worst(
         "sampling",
         [*held, Item("token ids", a.sequences(size, length, 0)), _casts(prompts)],
         [
-            [Item("KV cache", m.cache_bytes(shape, size, prompt, 0, e)), _forward(prompts)],
+            [Item("KV cache", m.cache_bytes(shape, drawn, prompt, 0, e)), _forward(prompts)],
             [Item("KV cache", cache), Item("a layer's cache, copied", copied)],
-            [Item("KV cache", cache), Item("logits", a.drawing(shape, size))],
+            [Item("KV cache", cache), Item("logits", a.drawing(shape, drawn))],
         ],
     )
     judged = rows(min(config.per_device_eval_batch_size, size))

@@ -216,8 +216,9 @@ def _knobs(config: StageConfig, peak: Phase) -> Iterator[dict[str, Any]]:
     if peak.name in ("evaluation", "scoring") and judged > 1:
         yield {"per_device_eval_batch_size": judged // 2}
     if isinstance(config, PPOConfig):
-        if peak.name == "sampling":
-            yield from _sampling_knobs(config)
+        drawn = config.sampling_batch_size or config.rollout_batch_size
+        if peak.name == "sampling" and drawn > 1:
+            yield {"sampling_batch_size": drawn // 2}
         if config.value_model == "adapter":
             yield {"value_model": "head"}
 
@@ -231,14 +232,6 @@ def _training_knobs(config: StageConfig) -> Iterator[dict[str, Any]]:
         if not isinstance(config, PPOConfig):  # which works out its accumulation itself
             half["gradient_accumulation_steps"] = 2 * steps
         yield half
-
-
-def _sampling_knobs(config: PPOConfig) -> Iterator[dict[str, Any]]:
-    half, step = config.rollout_batch_size // 2, config.per_device_train_batch_size
-    if half and half % (config.num_mini_batches * step) == half % config.samples_per_prompt == 0:
-        yield {"rollout_batch_size": half}
-    elif step % 2 == 0:
-        yield {"per_device_train_batch_size": step // 2}
 
 
 def _notes(config: StageConfig, setup: Setup) -> Iterator[str]:

@@ -46,6 +46,11 @@ class BaseSpec:
         """The base that a config asks for."""
         return cls(config.base, config.revision, config.storage, config.dtype)
 
+    @property
+    def arithmetic(self) -> tuple[str, torch.dtype]:
+        """How it is stored, and the dtype of what is not quantised; see :func:`storage_of`."""
+        return self.storage, compute_dtype(self.dtype)
+
 
 def compute_dtype(dtype: Dtype = "auto") -> torch.dtype:
     """The arithmetic of a base: what was asked for, or what this machine is good at.
@@ -128,6 +133,15 @@ def differentiable(model: torch.nn.Module) -> None:
 def quantized(model: torch.nn.Module) -> bool:
     """Whether some layer is stored in 4 or 8 bits."""
     return any(isinstance(layer, (Linear4bit, Linear8bitLt)) for layer in model.modules())
+
+
+def storage_of(model: PreTrainedModel) -> tuple[str, torch.dtype]:
+    """How a base in memory is stored, and the dtype of what is not quantised."""
+    kinds = {type(layer) for layer in model.modules()}
+    embeddings = model.get_input_embeddings().weight
+    assert isinstance(embeddings, torch.Tensor)
+    storage = "nf4" if Linear4bit in kinds else "int8" if Linear8bitLt in kinds else "none"
+    return storage, embeddings.dtype
 
 
 def computes_in_fp32(model: torch.nn.Module) -> bool:

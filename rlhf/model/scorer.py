@@ -1,9 +1,11 @@
 """A finished reward run that scores responses."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf.chat import encode_prompt, encode_response
+from rlhf.errors import RewardError
 from rlhf.model.bases import Actor, Bases
 from rlhf.model.heads import ScoreHead, load_head
 from rlhf.model.scoring import scores
@@ -17,8 +19,8 @@ _BATCH = 64
 class Scorer:
     """A reward run that scores responses; see :func:`load_scorer`."""
 
-    def __init__(self, actor: Actor, head: ScoreHead) -> None:
-        self._actor, self._head = actor, head
+    def __init__(self, actor: Actor, head: ScoreHead, name: str = "the reward run") -> None:
+        self._actor, self._head, self._name = actor, head, name
 
     def score(
         self,
@@ -40,7 +42,11 @@ class Scorer:
         responses: Sequence[Sequence[int]],
         on_progress: Callable[[int], object] | None = None,
     ) -> list[float]:
-        """One raw score per row of token ids, read at the last of them."""
+        """One raw score per row of token ids, read at the last of them.
+
+        Raises:
+            RewardError: a score is no number, or infinite.
+        """
         result = [0.0] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(responses[i]))
         for start in range(0, len(order), _BATCH):
@@ -53,6 +59,14 @@ class Scorer:
                     result[i] = score
             if on_progress is not None:
                 on_progress(len(chunk))
+        for prompt, score in zip(prompts, result, strict=True):
+            if not math.isfinite(score):
+                text = self._actor.tokenizer.decode(list(prompt), skip_special_tokens=True)
+                raise RewardError(
+                    f"{self._name} scores a response to {text!r} as {score}; its adapter or head "
+                    "is broken, or its base overflows in this dtype: train it again, or set "
+                    "model.dtype: float32"
+                )
         return result
 
 
@@ -60,4 +74,5 @@ def load_scorer(run: str | Path, bases: Bases | None = None) -> Scorer:
     """A finished reward run, on a base that is already in memory if there is one."""
     start = Start.of_run(run, "reward")
     actor = (bases or Bases()).actor(start)
-    return Scorer(actor, load_head(open_run(run, "reward").head, actor.model.device))
+    head = load_head(open_run(run, "reward").head, actor.model.device)
+    return Scorer(actor, head, str(run))

@@ -22,8 +22,6 @@ class Advantages:
 
     advantages: PerToken
     returns: PerToken
-    scale: Number | Scalar = 1.0
-    """What whitening has multiplied advantages by; what is weighed against them needs it too."""
 
 
 def kl_penalized_rewards(
@@ -31,7 +29,10 @@ def kl_penalized_rewards(
 ) -> PerToken:
     """``-kl_coef * (log pi - log pi_ref)`` on every token, plus the score on the last that counts.
 
-    Ziegler et al. 2019, eq. 2, spread over tokens. A row where nothing counts has no reward.
+    Ziegler et al. 2019, eq. 2, spread over tokens. A token's advantage so holds the KL that follows
+    it, and the optimum is ``pi_ref * exp(score / kl_coef)`` over whole responses; an estimate of KL
+    in the loss, token by token, would forget what a token leads to. A row where nothing counts has
+    no reward.
     """
     rewards = (-kl_coef * (logprobs - ref_logprobs)).where(mask, 0.0)
     to_come = mask.flip(1).cumsum(1).flip(1)
@@ -91,32 +92,8 @@ def whiten(x: PerToken, mask: Mask) -> PerToken:
     Where all of them are equal they become 0.
     """
     centred = x - masked_mean(x, mask)
-    return (centred * inverse_deviation(x, mask)).where(mask, 0.0)
-
-
-def inverse_deviation(x: PerToken, mask: Mask) -> Scalar:
-    """What :func:`whiten` multiplies by: 1 over the deviation of the tokens that count."""
-    centred = x - masked_mean(x, mask)
-    return (masked_mean(centred.square(), mask) + 1e-8).rsqrt()
-
-
-def k2_loss(
-    logprobs: PerToken,
-    ref_logprobs: PerToken,
-    mask: Mask,
-    *,
-    weights: PerToken | None = None,
-    num_tokens: int | None = None,
-) -> Scalar:
-    """Half the squared log-ratio to the reference: on what the policy samples, KL's gradient.
-
-    Schulman 2020, "Approximating KL divergence"; ``weights`` are those of
-    :func:`truncated_importance_weights`; for ``num_tokens`` see :func:`masked_mean`.
-    """
-    logprobs, ref_logprobs = logprobs.where(mask, 0.0), ref_logprobs.where(mask, 0.0)
-    squared = (logprobs - ref_logprobs).square()
-    squared = squared if weights is None else squared * weights
-    return 0.5 * masked_mean(squared, mask, num_tokens=num_tokens)
+    scale = (masked_mean(centred.square(), mask) + 1e-8).rsqrt()
+    return (centred * scale).where(mask, 0.0)
 
 
 def probability_ratio(logprobs: PerToken, old_logprobs: PerToken) -> PerToken:
@@ -129,9 +106,10 @@ def truncated_importance_weights(
 ) -> PerToken:
     """``min(pi / pi_sampler, cap)`` on every token that counts, and 0 elsewhere.
 
-    What another engine or another precision sampled is off-policy; so weighted, it teaches what
-    the trainer's own samples would (Yao et al. 2025, "Your efficient RL framework secretly brings
-    you off-policy RL training").
+    What another engine or another precision sampled is off-policy; so weighted, a token teaches
+    what the trainer's own would (Yao et al. 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training"). That the tokens before it were drawn by the sampler too is not made up
+    for: over responses a bias is left, which shrinks with the distance of the two.
     """
     ratio = probability_ratio(logprobs.where(mask, 0.0), sampler_logprobs.where(mask, 0.0))
     return ratio.clamp(max=cap).where(mask, 0.0)
@@ -170,6 +148,20 @@ def clipped_policy_loss(
     return -masked_mean(surrogate, mask, num_tokens=num_tokens)
 
 
+def clip_fraction(
+    logprobs: PerToken,
+    old_logprobs: PerToken,
+    mask: Mask,
+    *,
+    clip_range: Number,
+    clip_range_high: Number | None = None,
+) -> Scalar:
+    """Share of the tokens whose probability ratio is outside of :func:`clipped_policy_loss`'s."""
+    ratio = probability_ratio(logprobs, old_logprobs)
+    above = clip_range_high if clip_range_high is not None else clip_range
+    return masked_mean(((ratio < 1 - clip_range) | (ratio > 1 + above)).float(), mask)
+
+
 def clipped_value_loss(
     values: PerToken,
     old_values: PerToken,
@@ -205,6 +197,12 @@ def overlong_penalty(
     """
     into = (lengths - (max_new_tokens - buffer)).clamp(min=0) / max(buffer, 1)
     return torch.where(finished, into, 1.0)
+
+
+def approximate_kl(logprobs: PerToken, old_logprobs: PerToken, mask: Mask) -> Scalar:
+    """k3, in nats per token: how far a policy is from the one that sampled. Schulman 2020."""
+    ratio = probability_ratio(logprobs, old_logprobs)
+    return masked_mean(ratio - 1 - ratio.log(), mask)
 
 
 def adapted_kl_coef(

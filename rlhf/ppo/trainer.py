@@ -1,7 +1,6 @@
 """PPO on one base: the policy, its reference, the reward and the value are adapters of it."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,30 +18,36 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf import processes
 from rlhf.model.adapters import copy_adapter
+from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo import checkpoints
 from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.losses import policy_loss, update_metrics, value_loss
-from rlhf.ppo.objectives import adapted_kl_coef, explained_variance
+from rlhf.ppo.losses import (
+    MicroBatch,
+    micro_batches,
+    policy_loss,
+    update_metrics,
+    value_loss,
+)
+from rlhf.ppo.objectives import Advantages, adapted_kl_coef, explained_variance
 from rlhf.rollouts.actors import add_value, load_policy, sampling_engine
-from rlhf.rollouts.collector import Collector, ScoreUnits
-from rlhf.rollouts.diagnostics import complaints
+from rlhf.rollouts.collector import Collector, Value
 from rlhf.rollouts.distributed import (
-    Means,
+    Mean,
     add_up_gradients,
     refuse_shards,
     start_alike,
     sum_over_all,
 )
+from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder, shuffled
-from rlhf.rollouts.rewards import RewardFunc, Rewards
-from rlhf.rollouts.rollout import MicroBatch, micro_batches
+from rlhf.rollouts.rewards import RewardFunc, Rewards, listed
+from rlhf.rollouts.rollout import Rollout
+from rlhf.rollouts.trainer import RolloutTrainer
 
-_log = logging.getLogger(__name__)
 
-
-class PPOTrainer(_BaseTrainer):
+class PPOTrainer(RolloutTrainer, _BaseTrainer):
     """Proximal policy optimization of an adapter, by rewards from runs and callables.
 
     Args:
@@ -82,26 +87,21 @@ class PPOTrainer(_BaseTrainer):
         self.ppo = args = args or PPOArguments(output_dir="ppo")
         if train_dataset is None or "prompt" not in train_dataset.column_names:
             raise ValueError("train_dataset needs a `prompt` column")
-        self._order = PromptOrder(train_dataset, args)
+        self.knobs = knobs = args.knobs
+        self._order = PromptOrder(train_dataset, knobs, args.seed)
         policy, tokenizer, base = load_policy(model, peft_config)
         self.tokenizer = processing_class or tokenizer
-        functions = (
-            [reward_funcs]
-            if isinstance(reward_funcs, str | Path) or callable(reward_funcs)
-            else list(reward_funcs)
-        )
         copy_adapter(policy, "default", "ref")
-        self.rewards = Rewards(policy, functions, args.reward_weights, base)
-        self.value_head = add_value(policy, self.rewards.adapters, args.value_model)
+        self.rewards = Rewards(policy, listed(reward_funcs), args.reward_weights, base)
+        value = add_value(policy, self.rewards, knobs.value_model)
+        self.value_head = value.head
         # a child of the model, so that gradients are cleared and devices moved with it
         policy.add_module("value_head", self.value_head)
         disable_dropout_in_model(policy)
         only_trainable_train(policy)
-        self.kl_coef = args.kl_coef
-        self._told: set[str] = set()
-        self._rests = False
+        self.kl_coef = knobs.kl_coef
+        self._skips_policy = False
         self._step_kl = 0.0
-        self._means = Means()
         super().__init__(
             model=policy,
             args=args,
@@ -121,12 +121,15 @@ class PPOTrainer(_BaseTrainer):
         self.collector = Collector(
             model=policy,
             tokenizer=self.tokenizer,
-            engine=sampling_engine(policy, self.tokenizer, args, base),
+            engine=sampling_engine(
+                policy, self.tokenizer, knobs, cast("str", args.output_dir), base
+            ),
             rewards=self.rewards,
-            value_head=self.value_head,
+            value=value,
+            knobs=knobs,
             args=args,
             autocast=self.compute_loss_context_manager,
-            units=ScoreUnits(),
+            normaliser=RewardNormaliser(knobs.score_norm, knobs.rollout_batch_size),
         )
 
     # -- collecting ------------------------------------------------------------------------------
@@ -137,51 +140,60 @@ class PPOTrainer(_BaseTrainer):
 
     def rollout_batches(self) -> Iterator[MicroBatch]:
         """Collect, learn, forget: the pieces of every optimizer step that is still to come."""
-        args = self.ppo
-        for number in range(self.state.global_step // args.steps_per_rollout, args.num_rollouts):
+        knobs = self.knobs
+        done = self.state.global_step // self.ppo.steps.per_rollout
+        for number in range(done, knobs.num_rollouts):
             rows = self._order.rows(number)
-            rollout, metrics = self.collector.collect(rows, number * args.rollout_batch_size)
-            self._note(metrics)
-            advantages = rollout.advantages(
-                kl_coef=self.kl_coef if args.kl_placement == "reward" else 0.0,
-                gamma=args.gamma,
-                lam=args.lam,
-                lam_value=args.lam_value,
-                whitened=args.whiten_advantages,
-            )
-            in_loss = self.kl_coef if args.kl_placement == "loss" else 0.0
-            kl_weight = in_loss * float(advantages.scale)
-            explained = explained_variance(rollout.values, advantages.returns, rollout.mask)
-            self._note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
-            if args.kl_target is not None:
-                self.kl_coef = adapted_kl_coef(
-                    self.kl_coef,
-                    rollout.kl.mean().item(),
-                    target=args.kl_target,
-                    horizon=args.kl_horizon,
-                    num_responses=args.rollout_batch_size,
-                )
-            self._rests = number < args.value_warmup_steps
-            for epoch in range(args.num_ppo_epochs):
+            rollout, metrics = self.collector.collect(rows, number * knobs.rollout_batch_size)
+            self.note(metrics)
+            advantages = self._advantages(rollout)
+            self._adapt_kl_coef(rollout)
+            self._skips_policy = number < knobs.value_warmup_rollouts
+            for epoch in range(knobs.num_ppo_epochs):
                 pieces = micro_batches(
                     rollout,
                     advantages,
-                    num_mini_batches=args.num_mini_batches,
-                    micro_batch_size=args.micro_batch_size,
-                    is_cap=args.is_cap,
-                    order=shuffled(args.rollout_batch_size, args.seed, number, epoch),
+                    num_mini_batches=knobs.num_mini_batches,
+                    micro_batch_size=self.ppo.steps.piece,
+                    weight_cap=knobs.importance_weight_cap,
+                    order=shuffled(knobs.rollout_batch_size, self.ppo.seed, number, epoch),
                     share=slice(processes.index(), None, processes.count()),
                 )
                 for place, piece in enumerate(pieces):
-                    is_first = epoch == 0 and place < args.gradient_accumulation_steps
                     # Trainer takes all pieces of a step before it learns from the first
                     yield replace(
                         piece,
-                        kl_weight=kl_weight,
-                        trains_policy=not self._rests,
-                        is_first=is_first,
+                        trains_policy=not self._skips_policy,
+                        is_first=epoch == 0 and place < self.ppo.steps.pieces,
                     )
-            self._note({"policy/rested": self._rests})
+            self.note({"policy/skipped_updates": self._skips_policy})
+
+    def _advantages(self, rollout: Rollout) -> Advantages:
+        """What a rollout teaches; how good the value was is taken down."""
+        knobs = self.knobs
+        advantages = rollout.advantages(
+            kl_coef=self.kl_coef,
+            gamma=knobs.gamma,
+            lam=knobs.lam,
+            lam_value=knobs.lam_value,
+            whitened=knobs.whiten_advantages,
+        )
+        assert rollout.values is not None
+        explained = explained_variance(rollout.values, advantages.returns, rollout.learnt)
+        self.note({"val/explained_variance": explained, "objective/kl_coef": self.kl_coef})
+        if (weights := rollout.weights(knobs.importance_weight_cap)) is not None:
+            self.note({"sampling/importance_weight": Mean.of(weights[rollout.mask])})
+        return advantages
+
+    def _adapt_kl_coef(self, rollout: Rollout) -> None:
+        if self.knobs.kl_target is not None:
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef,
+                rollout.kl.mean().item(),
+                target=self.knobs.kl_target,
+                horizon=self.knobs.kl_horizon,
+                num_responses=self.knobs.rollout_batch_size,
+            )
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -196,7 +208,7 @@ class PPOTrainer(_BaseTrainer):
         model.train()
         peft, batch = self._peft, inputs.sequences
         of_policy = torch.zeros((), device=self.ppo.device)
-        if self.collector.value_is_own:
+        if self._value.is_own:
             if inputs.trains_policy:
                 with acting_as(peft, "policy"), self.compute_loss_context_manager():
                     of_policy = self._policy_loss(response_states(peft, batch), inputs)
@@ -213,7 +225,7 @@ class PPOTrainer(_BaseTrainer):
                     of_policy = self._policy_loss(states, inputs)
                 self.accelerator.backward(of_policy + of_value)
         pieces = self.ppo.gradient_accumulation_steps * processes.count()
-        self._note(
+        self.note(
             {
                 "loss/policy": of_policy.detach() * pieces,
                 "loss/value": of_value.detach() * pieces,
@@ -230,20 +242,20 @@ class PPOTrainer(_BaseTrainer):
             add_up_gradients(self._policy_parameters)
         add_up_gradients(self._value_parameters)
         kl = float(sum_over_all(torch.tensor(self._step_kl, device=self.ppo.device)))
-        if self.ppo.stop_kl is not None and kl > self.ppo.stop_kl:
-            self._rests = True
+        if self.knobs.stop_kl is not None and kl > self.knobs.stop_kl:
+            self._skips_policy = True
         self._step_kl = 0.0
 
     def _policy_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
-        args, batch = self.ppo, inputs.sequences
-        new = token_logprobs(self._peft, states, batch, temperature=args.temperature)
-        seen = update_metrics(new.detach(), inputs, args)
-        self._note(seen)
+        knobs, batch = self.knobs, inputs.sequences
+        new = token_logprobs(self._peft, states, batch, temperature=knobs.temperature)
+        seen = update_metrics(new.detach(), inputs, knobs)
+        self.note(seen)
         self._step_kl += float(seen["policy/approxkl"] * inputs.mask.sum() / inputs.num_tokens)
-        return policy_loss(new, inputs, args)
+        return policy_loss(new, inputs, knobs)
 
     def _value_loss(self, states: Tensor, inputs: MicroBatch) -> Tensor:
-        return value_loss(self.value_head(states).squeeze(2), inputs, self.ppo)
+        return value_loss(self.value_head(states).squeeze(2), inputs, self.knobs)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401, ARG002
         """Policy and value, each with a learning rate of its own, and nothing else."""
@@ -255,7 +267,7 @@ class PPOTrainer(_BaseTrainer):
                     {"params": self._policy_parameters, **decay},
                     {
                         "params": self._value_parameters,
-                        "lr": self.ppo.value_learning_rate,
+                        "lr": self.knobs.value_learning_rate,
                         **decay,
                     },
                 ],
@@ -276,7 +288,7 @@ class PPOTrainer(_BaseTrainer):
         self.accelerator.unscale_gradients()
         most = self.ppo.max_grad_norm
         value = nn.utils.clip_grad_norm_(self._value_parameters, most)
-        self._note({"val/grad_norm": value})
+        self.note({"val/grad_norm": value})
         return nn.utils.clip_grad_norm_(self._policy_parameters, most)
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> None:  # noqa: ANN401, ARG002
@@ -288,50 +300,19 @@ class PPOTrainer(_BaseTrainer):
 
     # -- judging, logging, saving ----------------------------------------------------------------
 
-    def evaluate(
-        self,
-        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
-        ignore_keys: Any = None,  # noqa: ANN401, ARG002
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Score, KL, length and share of finished responses on held-out prompts."""
-        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
-        rows = [dict(dataset[i]) for i in range(len(dataset))]
-        found = Means()
-        size = self.ppo.rollout_batch_size
-        for start in range(0, len(rows), size):
-            _, seen = self.collector.collect(rows[start : start + size], start, evaluates=True)
-            found.add(seen)
-        metrics = {
-            f"{metric_key_prefix}_{name}": mean
-            for name, mean in found.take(self.ppo.device).items()
-            if not name.startswith("time/")
-        }
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last log; evaluations stand alone."""
         if not any(key.startswith("eval_") for key in logs):
-            logs = {**logs, **self._means.take(self.ppo.device)}
-            for name, sentence in complaints([*self.state.log_history, logs]).items():
-                if name not in self._told:
-                    self._told.add(name)
-                    if processes.is_first():
-                        _log.warning(sentence)
+            logs = {**logs, **self.noted()}
+            self.diagnose(logs)
         super().log(logs, start_time)
 
-    def _note(self, metrics: Mapping[str, float | Tensor]) -> None:
-        self._means.add(metrics)
-
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ANN401, ARG002
+        refuse_non_finite(trained(self._peft), self.state.global_step)
         if not self.ppo.should_save:
             return
         folder = Path(output_dir or cast("str", self.ppo.output_dir))
-        state = {"kl_coef": self.kl_coef, "units": asdict(self.collector.units)}
+        state = {"kl_coef": self.kl_coef, "normaliser": asdict(self.collector.normaliser)}
         checkpoints.save(self._peft, self.value_head, state, folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -339,10 +320,15 @@ class PPOTrainer(_BaseTrainer):
         folder = Path(resume_from_checkpoint)
         state = checkpoints.restore(self._peft, self.value_head, folder)
         self.kl_coef = state["kl_coef"]
-        self.collector.units = ScoreUnits(**state["units"])
+        self.collector.normaliser = RewardNormaliser(**state["normaliser"])
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(cast("str", self.state.best_model_checkpoint))
+
+    @property
+    def _value(self) -> Value:
+        assert self.collector.value is not None
+        return self.collector.value
 
     @property
     def _peft(self) -> PeftModel:

@@ -1,99 +1,83 @@
 """Collecting rollouts: sample, then ask every role what it thinks of the responses."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from rlhf.chat import decode_response, encode_prompt, stop_token_ids
+from rlhf.config import RolloutKnobs
 from rlhf.model.engine.engines import Answers, Engine
 from rlhf.model.engine.generate import Sampling
 from rlhf.model.heads import ScoreHead
 from rlhf.model.load import computes_in_fp32
-from rlhf.model.roles import acting_as
 from rlhf.model.scoring import (
     Sequences,
     at_temperature,
     entropies,
     logprobs,
     response_states,
-    scores,
     sequences,
     taken_logprobs,
     token_logprobs_entropies,
     values,
 )
-from rlhf.ppo.arguments import PPOArguments
-from rlhf.ppo.objectives import masked_mean, overlong_penalty, probability_ratio
+from rlhf.ppo.objectives import overlong_penalty, probability_ratio
 from rlhf.records import Message, Prompt
-from rlhf.rollouts.distributed import lists_of_all, of_all, share
-from rlhf.rollouts.rewards import RewardAdapter, Rewards
-from rlhf.rollouts.rollout import Rollout, select
+from rlhf.rollouts.distributed import Mean, lists_of_all, of_all, share
+from rlhf.rollouts.normaliser import Conversion, RewardNormaliser
+from rlhf.rollouts.passes import Passes
+from rlhf.rollouts.rewards import Drawn, Rewards, Row
+from rlhf.rollouts.rollout import Rollout
 
-Row = Mapping[str, Any]
-"""A row of the dataset: ``prompt`` as text or messages, and what callables want besides."""
-Metrics = dict[str, float]
-
-
-@dataclass(slots=True)
-class ScoreUnits:
-    """Mean and deviation of the first rollout's scores, in which all later ones are counted.
-
-    They are frozen: by a running deviation a policy that converges would see its rewards grow and
-    the price of KL vanish.
-    """
-
-    mean: float | None = None
-    std: float = 1.0
-
-    def fit(self, raw: Tensor) -> None:
-        """Take the units from ``raw``."""
-        self.mean = raw.mean().item()
-        self.std = max(raw.std(unbiased=False).item(), 1e-6)
-
-    def move(self, head: ScoreHead) -> None:
-        """Let a head that gives raw scores give them in these units."""
-        if self.mean is not None:
-            head.weight.div_(self.std)
-            head.bias.sub_(self.mean).div_(self.std)
-
-    def apply(self, raw: Tensor) -> Tensor:
-        """``raw`` in these units; as it is where nothing was fitted."""
-        return raw if self.mean is None else (raw - self.mean) / self.std
+Metrics = dict[str, Mean]
+PerToken = dict[str, Tensor]
+"""(batch, response) each, by the name that it has in a rollout."""
 
 
-class _Account:
+class _TokenRecorder:
     """What the policy said of its tokens while it drew them."""
 
     def __init__(
-        self, num_rows: int, args: PPOArguments, value_head: ScoreHead | None, device: torch.device
+        self, num_rows: int, knobs: RolloutKnobs, head: ScoreHead | None, device: torch.device
     ) -> None:
-        self._temperature, self._head = args.temperature, value_head
-        names = ["logprobs", "entropy"] + ["values"] * (value_head is not None)
-        shape = (num_rows, args.max_new_tokens)
-        self._said = {name: torch.zeros(shape, device=device) for name in names}
+        self._temperature, self._head = knobs.temperature, head
+        names = ["logprobs", "entropy"] + ["values"] * (head is not None)
+        shape = (num_rows, knobs.max_new_tokens)
+        self._noted = {name: torch.zeros(shape, device=device) for name in names}
 
     def __call__(
         self, rows: Sequence[int], step: int, states: Tensor, logits: Tensor, tokens: Tensor
     ) -> None:
         """Take down one step, as :func:`sample_ids` tells it."""
         logits = at_temperature(logits, self._temperature)
-        self._said["logprobs"][rows, step] = taken_logprobs(logits, tokens)
-        self._said["entropy"][rows, step] = entropies(logits)
+        self._noted["logprobs"][rows, step] = taken_logprobs(logits, tokens)
+        self._noted["entropy"][rows, step] = entropies(logits)
         if self._head is not None:
-            self._said["values"][rows, step] = self._head(states).squeeze(1)
+            self._noted["values"][rows, step] = self._head(states).squeeze(1)
 
-    def of(self, batch: Sequences) -> dict[str, Tensor]:
-        """(batch, response) each, 0 where there is no token."""
+    def of(self, batch: Sequences) -> PerToken:
+        """What it noted, 0 where there is no token."""
         mask = batch.response_mask
-        return {name: x[:, : mask.shape[1]].where(mask, 0.0) for name, x in self._said.items()}
+        return {name: x[:, : mask.shape[1]].where(mask, 0.0) for name, x in self._noted.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What foretells scores: a head on the policy's states, or on those of its own adapter."""
+
+    head: ScoreHead
+    is_own: bool
+    """Whether it has an adapter of its own, and does not read the policy's states."""
+    reward: int | None
+    """Place among the rewards of the run that it starts as a copy of."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,10 +88,13 @@ class Collector:
     tokenizer: PreTrainedTokenizerFast
     engine: Engine
     rewards: Rewards
-    value_head: ScoreHead
-    args: PPOArguments
+    value: Value | None
+    """None for methods that learn without one."""
+    knobs: RolloutKnobs
+    args: TrainingArguments
+    """Of the trainer that learns from the rollouts: its seed, precision and size of a pass."""
     autocast: Callable[[], AbstractContextManager[Any]]
-    units: ScoreUnits
+    normaliser: RewardNormaliser
 
     @torch.no_grad()
     def collect(
@@ -119,77 +106,51 @@ class Collector:
 
         ``first`` is the number of the first response in the run, which with the seed tells its
         noise. An evaluation has noise of its own and fits no units.
+
+        Raises:
+            RewardError: a reward gives something that is no score.
         """
         clock = time.perf_counter()
-        args = self.args
-        own, before = share(rows)
-        prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in own]
-        sampling = Sampling(
-            max_new_tokens=args.max_new_tokens,
-            temperature=args.temperature,
-            seed=args.seed + evaluates,
-            first=first + before,
-            batch_size=args.rollout_batch_size,
-        )
         if not evaluates or first == 0:  # an evaluation's later pieces are of the same policy
             self.engine.follow()
-        responses, batch, noted = self._sample(prompts, sampling)
+        own, before = share(rows)
+        drawn, noted = self._sample(own, first + before, seed=self.args.seed + evaluates)
         sampled = time.perf_counter()
         self.model.eval()
-        said = self._ask(batch)
-        if self.sampler_is_exact:
-            said |= noted
-        else:
-            said |= self._ask_policy(batch) | {"sampler_logprobs": noted["logprobs"]}
-        columns = [self._score(part, said, own, responses) for part in self.rewards.parts]
-        prompts, responses = (lists_of_all(x, len(rows)) for x in (prompts, responses))
-        whole = self._joined(prompts, responses)
+        read = self._read(drawn.sequences, noted)
+        columns = [part.score(drawn, self._passes) for part in self.rewards.parts]
+        whole = self._of_all(drawn, len(rows))
         columns = [of_all(column, whole.last) for column in columns]
         raw = self.rewards.combine(columns)
-        if args.score_norm == "frozen" and self.units.mean is None and not evaluates:
-            self.units.fit(raw)
-            if self.value_is_own and self.rewards.adapters:  # then it is a copy of the reward
-                self.units.move(self.value_head)
-        scores = self.units.apply(raw)
-        if args.score_clip is not None:
-            scores = scores.clamp(-args.score_clip, args.score_clip)
-        stops = set(stop_token_ids(self.tokenizer))
-        finished = torch.tensor([row[-1] in stops for row in responses], device=raw.device)
-        overlong = overlong_penalty(
-            whole.response_mask.sum(dim=1),
-            finished,
-            max_new_tokens=args.max_new_tokens,
-            buffer=args.overlong_buffer,
-        )
-        if self.value_is_own:
-            said["values"] = self._values(batch)
-        rollout = Rollout(
-            sequences=whole,
-            finished=finished,
-            scores=scores - args.missing_eos_penalty * overlong,
-            **{name: of_all(x, whole.response_mask) for name, x in said.items() if x.dim() == 2},
-        )
-        metrics = _means(rollout, raw) | _mismatch(rollout, args.is_cap)
-        for name, column in zip(self.rewards.names, columns, strict=True):
-            metrics[f"objective/scores/{name}"] = column.nanmean().item()
-        metrics["time/sampling"] = sampled - clock
-        metrics["time/scoring"] = time.perf_counter() - sampled
+        if not evaluates:
+            self._fit(raw, columns, read)
+        if self.value is not None and self.value.is_own:  # fitting may have moved its head
+            read["values"] = self._values(drawn.sequences, self.value.head)
+        rollout = self._rollout(whole, raw, read)
+        metrics = _means(rollout, raw) | _mismatch(rollout)
+        for part, column in zip(self.rewards.parts, columns, strict=True):
+            metrics[f"objective/scores/{part.name}"] = Mean.of(column)
+        metrics["time/sampling"] = Mean(sampled - clock)
+        metrics["time/scoring"] = Mean(time.perf_counter() - sampled)
         return rollout, metrics
 
-    def _sample(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling
-    ) -> tuple[list[list[int]], Sequences, dict[str, Tensor]]:
-        """Responses, with their prompts, and what their sampler noted of each token."""
-        account = None
+    def _sample(self, rows: Sequence[Row], first: int, *, seed: int) -> tuple[Drawn, PerToken]:
+        """A response to each row, and what their sampler noted of each token."""
+        knobs = self.knobs
+        prompts = [encode_prompt(self.tokenizer, as_prompt(row["prompt"])) for row in rows]
+        size = knobs.sampling_batch_size or knobs.rollout_batch_size
+        sampling = Sampling(knobs.max_new_tokens, knobs.temperature, seed, first, size)
+        recorder = None
         if self.engine.shows_steps:
-            reads_states = self.sampler_is_exact and not self.value_is_own
-            head = self.value_head if reads_states else None
-            account = _Account(len(prompts), self.args, head, self.model.device)
+            head = self.value.head if self.value and not self.value.is_own else None
+            head = head if self.sampler_is_exact else None
+            recorder = _TokenRecorder(len(prompts), knobs, head, self.model.device)
         with self.autocast():
-            answers = self.engine.answer(prompts, sampling, account)
+            answers = self.engine.answer(prompts, sampling, recorder)
         batch = self._joined(prompts, answers.responses)
-        noted = account.of(batch) if account else _logprobs(answers, batch)
-        return answers.responses, batch, noted
+        texts = [decode_response(self.tokenizer, ids) for ids in answers.responses]
+        drawn = Drawn(rows, prompts, answers.responses, texts, batch)
+        return drawn, recorder.of(batch) if recorder else _logprobs(answers, batch)
 
     def _joined(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
@@ -197,38 +158,41 @@ class Collector:
         pad_id = cast("int", self.tokenizer.pad_token_id)
         return sequences(prompts, responses, pad_id=pad_id, device=self.model.device)
 
-    def _ask_policy(self, batch: Sequences) -> dict[str, Tensor]:
+    def _of_all(self, drawn: Drawn, num_rows: int) -> Sequences:
+        """Prompts and responses of all processes."""
+        return self._joined(
+            lists_of_all(drawn.prompts, num_rows), lists_of_all(drawn.responses, num_rows)
+        )
+
+    def _read(self, batch: Sequences, noted: PerToken) -> PerToken:
+        """What policy and reference say of each token."""
+        temperature = self.knobs.temperature
+        of_reference = partial(logprobs, self.model, temperature=temperature)
+        read = {"ref_logprobs": self._passes.over(batch, of_reference, "reference")}
+        if self.sampler_is_exact:
+            return read | noted
+        return read | self._read_policy(batch) | {"sampler_logprobs": noted["logprobs"]}
+
+    def _read_policy(self, batch: Sequences) -> PerToken:
         """Logprobs, entropy, and values where they are read from the policy's states."""
-        said = defaultdict[str, list[Tensor]](list)
-        with self.autocast(), acting_as(self.model, "policy"):
-            for rows in self._chunks(batch):
-                part = select(batch, rows)
-                states = response_states(self.model, part)
-                new, entropy = token_logprobs_entropies(
-                    self.model, states, part, temperature=self.args.temperature
-                )
-                said["logprobs"].append(new)
-                said["entropy"].append(entropy)
-                if not self.value_is_own:
-                    said["values"].append(self.value_head(states).squeeze(2))
-        return {key: self._whole(batch, parts) for key, parts in said.items()}
+        head = self.value.head if self.value and not self.value.is_own else None
 
-    def _ask(self, batch: Sequences) -> dict[str, Tensor]:
-        """Logprobs of the reference, and a raw score per reward run.
+        def read(part: Sequences) -> list[Tensor]:
+            states = response_states(self.model, part)
+            found = token_logprobs_entropies(
+                self.model, states, part, temperature=self.knobs.temperature
+            )
+            return [*found] if head is None else [*found, head(states).squeeze(2)]
 
-        One role after the other over all rows: switching costs more than a small forward.
-        """
-        model, temperature = self.model, self.args.temperature
-        chunks = [select(batch, rows) for rows in self._chunks(batch)]
-        said = defaultdict[str, list[Tensor]](list)
-        with self.autocast(), acting_as(model, "reference"):
-            for part in chunks:
-                said["ref_logprobs"].append(logprobs(model, part, temperature=temperature))
-        for reward in self.rewards.adapters:
-            with self.autocast(), acting_as(model, "reward", reward.which):
-                key = f"reward {reward.which}"
-                said[key] += [scores(model, reward.head, part) for part in chunks]
-        return {key: self._whole(batch, parts) for key, parts in said.items()}
+        names = ("logprobs", "entropy", "values")
+        return dict(zip(names, self._passes.several(batch, read, "policy"), strict=False))
+
+    def _values(self, batch: Sequences, head: ScoreHead) -> Tensor:
+        return self._passes.over(batch, partial(values, self.model, head), "value")
+
+    @property
+    def _passes(self) -> Passes:
+        return Passes(self.model, self.autocast, self.args.per_device_eval_batch_size)
 
     @property
     def sampler_is_exact(self) -> bool:
@@ -241,45 +205,44 @@ class Collector:
             return False
         return computes_in_fp32(self.model) and not (self.args.bf16 or self.args.fp16)
 
-    @property
-    def value_is_own(self) -> bool:
-        """Whether the value has an adapter of its own, and does not read the policy's states."""
-        return self.args.value_model == "adapter"
+    def _fit(self, raw: Tensor, columns: Sequence[Tensor], read: PerToken) -> None:
+        """Fit the units in which scores are counted; the value, and what it said, follow."""
+        old = (self.normaliser.mean, self.normaliser.std)
+        if not self.normaliser.fit(raw) or self.value is None:
+            return
+        if old[0] is not None:
+            conversion = Conversion(old[0], old[1], self.normaliser)
+        elif (place := self.value.reward) is not None:
+            # the head gives its own reward's share of the score; of the others it knows their mean
+            others = raw - self.rewards.weights[place] * columns[place]
+            conversion = Conversion(others.nanmean().item(), 1.0, self.normaliser)
+        else:
+            return  # 0 is the mean in the new units too
+        conversion.rescale_head(self.value.head)
+        if "values" in read:
+            read["values"] = conversion.of(read["values"])
 
-    def _values(self, batch: Sequences) -> Tensor:
-        """After the units are known, because fitting them moves the head."""
-        with acting_as(self.model, "value"), self.autocast():
-            parts = [
-                values(self.model, self.value_head, select(batch, rows))
-                for rows in self._chunks(batch)
-            ]
-        return self._whole(batch, parts)
-
-    def _score(
-        self,
-        part: Any,  # noqa: ANN401 - an adapter or a callable
-        said: Mapping[str, Tensor],
-        rows: Sequence[Row],
-        responses: Sequence[Sequence[int]],
-    ) -> Tensor:
-        if isinstance(part, RewardAdapter):
-            return said[f"reward {part.which}"]
-        texts = [decode_response(self.tokenizer, ids) for ids in responses]
-        return self.rewards.call(part, rows, texts, responses).to(self.model.device)
-
-    def _chunks(self, batch: Sequences) -> list[Tensor]:
-        """Rows of similar length together, as many as an evaluation batch holds."""
-        order = batch.mask.sum(dim=1).argsort(stable=True)
-        return list(order.split(self.args.per_device_eval_batch_size))
-
-    def _whole(self, batch: Sequences, parts: Sequence[Tensor]) -> Tensor:
-        """The pieces of ``_chunks`` in the order of the batch, padded to its width."""
-        back = torch.cat(self._chunks(batch)).argsort()
-        if parts[0].dim() == 1:
-            return torch.cat(list(parts))[back]
-        width = batch.response_mask.shape[1]
-        padded = [nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
-        return torch.cat(padded)[back]
+    def _rollout(self, whole: Sequences, raw: Tensor, own: PerToken) -> Rollout:
+        """What is learnt from: ``raw`` scores as they count, and the tokens of all processes."""
+        knobs = self.knobs
+        scores = self.normaliser.apply(raw)
+        if knobs.score_clip is not None:
+            scores = scores.clamp(-knobs.score_clip, knobs.score_clip)
+        stops = torch.tensor(stop_token_ids(self.tokenizer), device=raw.device)
+        last = whole.ids.gather(1, whole.last[:, None]).squeeze(1)
+        finished = torch.isin(last, stops)
+        overlong = overlong_penalty(
+            whole.response_mask.sum(dim=1),
+            finished,
+            max_new_tokens=knobs.max_new_tokens,
+            buffer=knobs.overlong_buffer,
+        )
+        return Rollout(
+            sequences=whole,
+            finished=finished,
+            scores=scores - knobs.missing_eos_penalty * overlong,
+            **{name: of_all(x, whole.response_mask) for name, x in own.items()},
+        )
 
 
 def as_prompt(prompt: str | Sequence[Mapping[str, str]]) -> Prompt:
@@ -290,32 +253,29 @@ def as_prompt(prompt: str | Sequence[Mapping[str, str]]) -> Prompt:
 
 
 def _means(rollout: Rollout, raw: Tensor) -> Metrics:
+    mask = rollout.mask
     return {
-        "objective/scores": raw.mean().item(),
-        "objective/kl": rollout.kl.mean().item(),
-        "objective/kl_k3": rollout.k3.mean().item(),
-        "objective/entropy": masked_mean(rollout.entropy, rollout.mask).item(),
-        "response_length": rollout.mask.sum(dim=1).float().mean().item(),
-        "truncated": (~rollout.finished).float().mean().item(),
+        "objective/scores": Mean.of(raw),
+        "objective/kl": Mean.of(rollout.kl),
+        "objective/kl_k3": Mean.of(rollout.k3),
+        "objective/entropy": Mean.of(rollout.entropy[mask]),
+        "response_length": Mean.of(mask.sum(dim=1).float()),
+        "truncated": Mean.of((~rollout.finished).float()),
+        "not_judged": Mean.of((~rollout.judged).float()),
     }
 
 
-def _logprobs(answers: Answers, batch: Sequences) -> dict[str, Tensor]:
-    """What an engine elsewhere says of its tokens, (batch, response), 0 where there is none."""
+def _logprobs(answers: Answers, batch: Sequences) -> PerToken:
+    """What an engine elsewhere says of its tokens, 0 where there is none."""
     assert answers.logprobs is not None
     said = torch.zeros(batch.response_mask.shape, device=batch.ids.device)
     said[batch.response_mask] = torch.tensor([x for row in answers.logprobs for x in row]).to(said)
     return {"logprobs": said}
 
 
-def _mismatch(rollout: Rollout, cap: float | None) -> Metrics:
-    """How far the sampler is from the trainer: nats per token (k3), and the mean weight."""
+def _mismatch(rollout: Rollout) -> Metrics:
+    """How far the sampler is from the trainer: nats per token (k3)."""
     if rollout.sampler_logprobs is None:
         return {}
     ratio = probability_ratio(rollout.logprobs, rollout.sampler_logprobs)
-    kl = masked_mean(ratio - 1 - ratio.log(), rollout.mask)
-    weights = rollout.weights(cap)
-    mean = (
-        {} if weights is None else {"sampling/is_weight_mean": masked_mean(weights, rollout.mask)}
-    )
-    return {name: x.item() for name, x in {"sampling/kl": kl, **mean}.items()}
+    return {"sampling/kl": Mean.of((ratio - 1 - ratio.log())[rollout.mask])}

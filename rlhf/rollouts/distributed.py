@@ -7,8 +7,9 @@ adapters that is little to send, and DDP, which expects one forward and one back
 is not needed.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -93,6 +94,24 @@ def start_alike(parameters: Iterable[nn.Parameter]) -> None:
         parameter.data.copy_(cast("Tensor", broadcast(parameter.data.clone())))
 
 
+class Mean(float):
+    """A mean, and over how many it is."""
+
+    count: float
+
+    def __new__(cls, value: float, count: float = 1.0) -> Self:
+        """``value`` as the mean of ``count``."""
+        made = super().__new__(cls, value)
+        made.count = count
+        return made
+
+    @classmethod
+    def of(cls, numbers: Tensor) -> Self:
+        """Over those that are not NaN; NaN over none."""
+        there = numbers[~numbers.isnan()]
+        return cls(there.mean().item() if len(there) else math.nan, len(there))
+
+
 class Means:
     """Metrics since the last time that somebody asked, of all processes."""
 
@@ -100,16 +119,24 @@ class Means:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, metrics: Mapping[str, float | Tensor]) -> None:
-        """Take down one value of each; all processes take down the same names."""
+        """Take down one value of each, or a :class:`Mean` over several.
+
+        All processes take down the same names.
+        """
         for name, value in metrics.items():
-            one = torch.tensor([float(value), 1.0], dtype=torch.float64)
+            count = value.count if isinstance(value, Mean) else 1.0
+            total = float(value) * count if count else 0.0
+            one = torch.tensor([total, count], dtype=torch.float64)
             self._sums[name] = self._sums.get(name, 0.0) + one
 
     def take(self, device: torch.device) -> dict[str, float]:
-        """The means, which are forgotten."""
+        """The means over all that was taken down, which is forgotten; none of nothing."""
         if not self._sums:
             return {}
-        sums = sum_over_all(torch.stack(list(self._sums.values())).to(device)).cpu()
-        means = dict(zip(self._sums, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))
+        sums = torch.stack(list(self._sums.values()))
+        if processes.count() > 1:  # alone on a device without fp64, they stay here
+            sums = sum_over_all(sums.to(device)).cpu()
+        named = zip(self._sums, sums.tolist(), strict=True)
+        means = {name: total / count for name, (total, count) in named if count}
         self._sums = {}
         return means

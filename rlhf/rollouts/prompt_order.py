@@ -3,45 +3,36 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from datasets import Dataset
 
-
-class _Sizes(Protocol):
-    """What the order of prompts depends on."""
-
-    @property
-    def rollout_batch_size(self) -> int: ...
-    @property
-    def samples_per_prompt(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
+from rlhf.config import ResponseKnobs
 
 
 class PromptOrder:
     """The prompts of each rollout: every epoch in a new order, none left out."""
 
-    def __init__(self, dataset: Dataset | Sequence[Any], args: _Sizes) -> None:
-        self._dataset, self._args = dataset, args
+    def __init__(self, dataset: Dataset | Sequence[Any], knobs: ResponseKnobs, seed: int) -> None:
+        self._dataset, self._knobs, self._seed = dataset, knobs, seed
         self._orders: dict[int, list[int]] = {}
 
     def indices(self, number: int) -> list[int]:
         """Which prompts rollout ``number`` answers."""
-        args, size = self._args, len(self._dataset)
-        count = args.rollout_batch_size // args.samples_per_prompt
+        size = len(self._dataset)
+        count = self._knobs.rollout_batch_size // self._knobs.samples_per_prompt
         found: list[int] = []
         for place in range(number * count, (number + 1) * count):
             epoch, offset = divmod(place, size)
             if epoch not in self._orders:
-                self._orders = {epoch: shuffled(size, args.seed, epoch)}
+                self._orders = {epoch: shuffled(size, self._seed, epoch)}
             found.append(self._orders[epoch][offset])
         return found
 
     def rows(self, number: int) -> list[dict[str, Any]]:
         """The rows of rollout ``number``, each as often as it is to be answered."""
-        times = range(self._args.samples_per_prompt)
+        times = range(self._knobs.samples_per_prompt)
         return [dict(self._dataset[i]) for i in self.indices(number) for _ in times]
 
 

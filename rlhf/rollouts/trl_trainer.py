@@ -5,10 +5,8 @@ so that what differs between two runs is the method.
 """
 
 import json
-import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,22 +18,22 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments, set_seed
 
 from rlhf.config import OnlineConfig
+from rlhf.config.online import Steps
 from rlhf.data.prepare import load
 from rlhf.model.adapters import copy_adapter, refuse, unrounded
 from rlhf.model.engine.engines import InProcess
-from rlhf.model.heads import ScoreHead, head_size
 from rlhf.model.roles import ADAPTER_OF, only_trainable_train
 from rlhf.model.scoring import Sequences
 from rlhf.model.start import Start, load_start
-from rlhf.ppo.arguments import PPOArguments, ppo_knobs
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
-from rlhf.rollouts.collector import Collector, ScoreUnits
-from rlhf.rollouts.diagnostics import complaints
+from rlhf.rollouts.collector import Collector
+from rlhf.rollouts.normaliser import RewardNormaliser
 from rlhf.rollouts.prompt_order import PromptOrder
 from rlhf.rollouts.rewards import Rewards
 from rlhf.rollouts.rollout import Rollout
 from rlhf.rollouts.sources import prompts_that_fit, reward_parents, rewards_of
+from rlhf.rollouts.trainer import RolloutTrainer
 from rlhf.runs import Run, new_run
 from rlhf.training.arguments import (
     precision,
@@ -48,8 +46,7 @@ from rlhf.training.arguments import (
 from rlhf.training.samples import record_samples
 from rlhf.training.trainer import StageTrainer
 
-_log = logging.getLogger(__name__)
-_UNITS = "score_units.json"
+_NORMALISER = "reward_normaliser.json"
 _NAMED = {
     "clip_ratio/region_mean": "policy/clipfrac",
     "frac_reward_zero_std": "policy/groups_without_signal",
@@ -66,8 +63,8 @@ class Method:
     stage: str
     trainer: type["OnlineTrainer"]
     arguments: type[TrainingArguments]
-    knobs: Callable[[Any, PPOArguments], dict[str, Any]]
-    """From the stage's config and PPO's view of it to TRL's arguments."""
+    knobs: Callable[[Any, Steps], dict[str, Any]]
+    """From the stage's config, and how it steps, to TRL's arguments."""
 
 
 def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
@@ -86,20 +83,19 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
             prompts_that_fit(prompts, tokenizer, data, config.max_new_tokens) if prompts else None
             for prompts in (records.train, records.eval)
         )
-        plan = _plan(config, folder, start, evaluates=held_out is not None)
-        said = Said()
+        passed_on = RewardPassthrough()
         with unrounded(model):
             trainer = method.trainer(
                 model=model,
-                reward_funcs=said,
-                args=_arguments(method, config, folder, plan),
+                reward_funcs=passed_on,
+                args=_arguments(method, config, folder, start, evaluates=held_out is not None),
                 train_dataset=rows,
                 eval_dataset=held_out,
                 processing_class=tokenizer,
             )
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         rewards = Rewards(model, *rewards_of(config), start.fingerprint)
-        trainer.begin(plan, rewards, said)
+        trainer.begin(config, rewards, passed_on)
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
         save_trained(model, tokenizer, folder)
@@ -108,45 +104,34 @@ def run_online(method: Method, config: OnlineConfig, *, resume: bool) -> Path:
     return Path(config.out)
 
 
-def _plan(config: OnlineConfig, folder: Run, start: Start, *, evaluates: bool) -> PPOArguments:
-    """How PPO would collect, step, save and evaluate; its value is a head that nobody trains."""
-    return training_arguments(
-        PPOArguments,
-        replace(config, trainer={}),
-        folder,
-        evaluates=evaluates,
-        **({"value_model": "head", "num_ppo_epochs": 1} | ppo_knobs(config)),
-        **precision(start),
-    )
-
-
 def _arguments(
-    method: Method, config: OnlineConfig, folder: Run, plan: PPOArguments
+    method: Method, config: OnlineConfig, folder: Run, start: Start, *, evaluates: bool
 ) -> TrainingArguments:
+    """TRL's, such that it collects, steps, saves and evaluates as PPO would."""
+    steps = Steps.of(config, config.per_device_train_batch_size)
     fixed = {
-        "max_steps": plan.max_steps,
-        "per_device_train_batch_size": plan.micro_batch_size,
-        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
-        "save_steps": plan.save_steps,
-        "eval_steps": plan.eval_steps,
-        "bf16": plan.bf16,
-        "fp16": plan.fp16,
-        "temperature": plan.temperature,
+        "max_steps": steps.total,
+        "per_device_train_batch_size": steps.piece,
+        "gradient_accumulation_steps": steps.pieces,
+        "save_steps": steps.whole_rollouts(config.save_steps),
+        "eval_steps": steps.whole_rollouts(config.eval_steps),
+        "temperature": config.temperature,
         "disable_dropout": True,
         "remove_unused_columns": False,
         "metric_for_best_model": "eval_objective/scores",
         "greater_is_better": True,
+        **precision(start),
     }
     return training_arguments(
         method.arguments,
         config,
         folder,
-        evaluates=plan.eval_strategy != "no",
-        **(fixed | method.knobs(config, plan)),
+        evaluates=evaluates,
+        **(fixed | method.knobs(config, steps)),
     )
 
 
-class Said:
+class RewardPassthrough:
     """What TRL has for a reward function: it repeats what the collector found."""
 
     rewards: Sequence[float] = ()
@@ -156,44 +141,42 @@ class Said:
         return self.rewards
 
 
-class OnlineTrainer(StageTrainer):
+class OnlineTrainer(RolloutTrainer, StageTrainer):
     """One of TRL's trainers, learning from what PPO's collector drew and judged.
 
     A subclass stands before TRL's and puts :meth:`collect` where TRL would sample.
     """
 
-    collector: Collector
-    said: Said
+    config: OnlineConfig
+    passed_on: RewardPassthrough
     rollout: Rollout
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - those of TRL's trainer
-        self._sums = defaultdict[str, list[float]](list)
-        self._told: set[str] = set()
         self._num_drawn: int | None = None
         super().__init__(**kwargs)
 
-    def begin(self, plan: PPOArguments, rewards: Rewards, said: Said) -> None:
-        """Take PPO's collector, with a value that nobody reads or trains."""
+    def begin(self, config: OnlineConfig, rewards: Rewards, passed_on: RewardPassthrough) -> None:
+        """Take PPO's collector, without a value."""
         model = cast("PeftModel", self.network)
-        value = ScoreHead(head_size(cast("Any", model.get_base_model()))).to(model.device)
-        self.said = said
+        self.config, self.passed_on = config, passed_on
         tokenizer = cast("Any", self.processing_class)
         self.collector = Collector(
             model=model,
             tokenizer=tokenizer,
             engine=InProcess(model, tokenizer),
             rewards=rewards,
-            value_head=value,
-            args=plan,
+            value=None,
+            knobs=config,
+            args=self.args,
             autocast=self.compute_loss_context_manager,
-            units=ScoreUnits(),
+            normaliser=RewardNormaliser(config.score_norm, config.rollout_batch_size),
         )
         only_trainable_train(model)
 
     @property
-    def plan(self) -> PPOArguments:
-        """The knobs that PPO has too."""
-        return self.collector.args
+    def steps(self) -> Steps:
+        """How rollouts become optimizer steps."""
+        return Steps.of(self.config, self.config.per_device_train_batch_size)
 
     @property
     def uses_of_rollout(self) -> int:
@@ -208,7 +191,7 @@ class OnlineTrainer(StageTrainer):
     def collect(self, rows: Sequence[Mapping[str, Any]]) -> Rollout:
         """Draw and judge one response per row, take down what they are like, and keep them."""
         if self._num_drawn is None:  # at the start, or where a checkpoint left off
-            share = self.plan.rollout_batch_size // self.plan.steps_per_rollout
+            share = self.config.rollout_batch_size // self.steps.per_rollout
             self._num_drawn = self.state.global_step * share
         training = self.network.training
         self.rollout, metrics = self.collector.collect(rows, self._num_drawn)
@@ -217,67 +200,34 @@ class OnlineTrainer(StageTrainer):
         self.note(metrics)
         return self.rollout
 
-    def note(self, metrics: Mapping[str, float]) -> None:
-        """Take numbers down for the next line of the log."""
-        for name, value in metrics.items():
-            self._sums[name].append(float(value))
-
     def measured_by_trl(self) -> dict[str, list[float]]:
         """What TRL keeps for the next line of its own log; it is forgotten."""
         return {}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ANN401, ARG002
-        order = PromptOrder(cast("Dataset", self.train_dataset), self.plan)
-        return _Prompts(order, self.plan.num_rollouts, self.repeats_of_prompt, self.uses_of_rollout)
-
-    def evaluate(
-        self,
-        eval_dataset: Any = None,  # noqa: ANN401 - Trainer's signature
-        ignore_keys: Any = None,  # noqa: ANN401, ARG002
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Score, KL, length and share of finished responses on held-out prompts, as in PPO."""
-        dataset = cast("Dataset", eval_dataset or self.eval_dataset)
-        rows = [dict(dataset[i]) for i in range(len(dataset))]
-        seen = defaultdict[str, list[float]](list)
-        for start in range(0, len(rows), size := self.plan.rollout_batch_size):
-            _, found = self.collector.collect(rows[start : start + size], start, evaluates=True)
-            for name, value in found.items():
-                seen[name].append(value)
-        metrics = {
-            f"{metric_key_prefix}_{name}": sum(values) / len(values)
-            for name, values in seen.items()
-            if not name.startswith("time/")
-        }
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
+        order = PromptOrder(cast("Dataset", self.train_dataset), self.config, self.config.seed)
+        repeats, uses = self.repeats_of_prompt, self.uses_of_rollout
+        return _Prompts(order, self.config.num_rollouts, repeats, uses)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """PPO's names for what TRL knows; evaluations stand alone."""
         if "loss" in logs:
             theirs = logs | {k: sum(v) / len(v) for k, v in self.measured_by_trl().items() if v}
             logs = {ours: theirs[name] for name, ours in _NAMED.items() if name in theirs}
-            logs |= {name: sum(seen) / len(seen) for name, seen in self._sums.items()}
-            self._sums.clear()
-            for name, sentence in complaints([*self.state.log_history, logs]).items():
-                if name not in self._told:
-                    self._told.add(name)
-                    _log.warning(sentence)
+            logs |= self.noted()
+            self.diagnose(logs)
         Trainer.log(self, logs, start_time)  # past TRL's, which would add its own names
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the score's units beside what a checkpoint holds of the model."""
+        """Write the units of scores beside what a checkpoint holds of the model."""
         super().save_model(output_dir, _internal_call)
         folder = Path(output_dir or str(self.args.output_dir))
-        (folder / _UNITS).write_text(json.dumps(asdict(self.collector.units)))
+        (folder / _NORMALISER).write_text(json.dumps(asdict(self.collector.normaliser)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ANN401
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        units = json.loads((Path(resume_from_checkpoint) / _UNITS).read_text())
-        self.collector.units = ScoreUnits(**units)
+        state = json.loads((Path(resume_from_checkpoint) / _NORMALISER).read_text())
+        self.collector.normaliser = RewardNormaliser(**state)
 
 
 @dataclass(frozen=True, slots=True)

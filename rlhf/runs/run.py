@@ -21,12 +21,11 @@ from rlhf import processes, provenance
 from rlhf.config import CONFIG_OF, to_dict
 from rlhf.errors import RunError
 from rlhf.runs import disk
-from rlhf.runs.run_paths import RunFolder
+from rlhf.runs.run_paths import PARTIAL, RunFolder
 
 POLICY_STAGES = ("sft", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo")
 MAY_CHANGE_ON_RESUME = {"report_to", "logging_steps"}
 
-_PARTIAL = ".partial"
 _LOCK = ".lock"
 _FACTS = "run.json"
 _CHECKPOINTS = "checkpoints"
@@ -109,9 +108,11 @@ def new_run(
     Raises:
         RunError: when ``out`` exists, is being written, cannot be written, or cannot be resumed.
     """
+    if not str(config.out):
+        raise RunError("the config names no folder to write; give it an `out`")
     lineage = {role: _lineage(folder) for role, folder in (parents or {}).items()}
     out = Path(config.out)
-    partial = out.with_name(out.name + _PARTIAL)
+    partial = out.with_name(out.name + PARTIAL)
     if not processes.is_first():  # which makes and finishes the folder
         yield Run(partial, newest_checkpoint(partial) if resume else None, writes=False)
         return
@@ -139,8 +140,8 @@ def open_run(path: str | Path, stage: str | Sequence[str] | None = None) -> Fini
         RunError: when it is missing, unfinished, or of another stage.
     """
     folder = Path(path)
-    partial = folder.with_name(folder.name + _PARTIAL)
-    if folder.name.endswith(_PARTIAL) or (not folder.exists() and partial.exists()):
+    partial = folder.with_name(folder.name + PARTIAL)
+    if folder.name.endswith(PARTIAL) or (not folder.exists() and partial.exists()):
         raise RunError(_unfinished(folder if folder.exists() else partial))
     if not folder.exists():
         raise RunError(f"{folder}: there is no such run; `rlhf runs` lists those that are finished")
@@ -164,20 +165,20 @@ def list_runs(root: str | Path) -> list[FinishedRun]:
 
 def list_unfinished(root: str | Path) -> list[Path]:
     """Every folder under ``root`` of a run that is being written or died."""
-    return sorted(p.parent for p in Path(root).rglob(f"*{_PARTIAL}/{_FACTS}"))
+    return sorted(p.parent for p in Path(root).rglob(f"*{PARTIAL}/{_FACTS}"))
 
 
 def is_run(path: str | Path) -> bool:
     """Whether ``path`` is a run folder, finished or not, rather than a base model."""
     folder = Path(path)
-    unfinished = folder.with_name(folder.name + _PARTIAL)
+    unfinished = folder.with_name(folder.name + PARTIAL)
     return any((f / _FACTS).exists() for f in (folder, unfinished))
 
 
 def can_resume(path: str | Path) -> bool:
     """Whether the run of this name died after a checkpoint."""
     folder = Path(path)
-    return newest_checkpoint(folder.with_name(folder.name + _PARTIAL)) is not None
+    return newest_checkpoint(folder.with_name(folder.name + PARTIAL)) is not None
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
@@ -284,7 +285,7 @@ def _read_facts(folder: Path) -> Facts:
 
 
 def _is_unfinished(folder: Path) -> bool:
-    inside = any(part.endswith(_PARTIAL) for part in folder.parts)
+    inside = any(part.endswith(PARTIAL) for part in folder.parts)
     return inside or _read_facts(folder).get("status") != "finished"
 
 

@@ -9,6 +9,9 @@ import yaml
 
 from rlhf.runs import disk
 
+PARTIAL = ".partial"
+"""What the folder of a run is called after until it is finished."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -5,6 +5,7 @@ What is kept is data: ``rlhf sft`` on the run's demonstrations is rejection samp
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +25,11 @@ from rlhf.model.start import Start
 from rlhf.records import Demonstration, Message, Prompt, to_json
 from rlhf.report import write_run_report
 from rlhf.rollouts.prompt_order import PromptOrder
-from rlhf.rollouts.rewards import reward_start
+from rlhf.rollouts.rewards import in_words, reward_start
 from rlhf.runs import POLICY_STAGES, Run, new_run, open_run
 from rlhf.training.arguments import refuse_launcher
+
+log = logging.getLogger(__name__)
 
 _NUM_SHOWN = 6
 
@@ -56,7 +59,15 @@ def run(config: BestOfNConfig, *, resume: bool = False) -> Path:
     """Draw, score and keep the best as demonstrations; the finished run folder."""
     refuse_launcher("best-of-n")
     start = Start.of_run(config.policy)
-    reward_start(config.reward, start.fingerprint)
+    judge = reward_start(config.reward, start.fingerprint)
+    if judge.spec.arithmetic != start.spec.arithmetic:
+        log.warning(
+            "%s scores on the base as it was trained on, %s; the policy samples from it as %s, so "
+            "both are in memory",
+            config.reward,
+            in_words(*judge.spec.arithmetic),
+            in_words(*start.spec.arithmetic),
+        )
     parents = {
         "policy": open_run(config.policy, POLICY_STAGES).path,
         "reward": open_run(config.reward, "reward").path,
@@ -84,13 +95,14 @@ def _draw(
 ) -> Iterator[_Group]:
     """The responses that PPO's first rollouts would be if the policy did not learn."""
     [name] = policies.names
-    order = PromptOrder(prompts, config)
+    order = PromptOrder(prompts, config, config.seed)
     size, times = config.rollout_batch_size, config.samples_per_prompt
     for number in tqdm(range(config.num_rollouts), disable=None, dynamic_ncols=True):
         asked = [prompts[i] for i in order.indices(number)]
         each = [prompt for prompt in asked for _ in range(times)]
+        at_once = config.sampling_batch_size or size
         sampling = Sampling(
-            config.max_new_tokens, config.temperature, config.seed, number * size, size
+            config.max_new_tokens, config.temperature, config.seed, number * size, at_once
         )
         ids = policies.sample(name, each, sampling)
         scores = scorer.score_ids(policies.encode(name, each), ids)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from rlhf.chat import encode_prompt
-from rlhf.config import GRPOConfig, RLOOConfig
+from rlhf.config import ClippedKnobs, GRPOConfig, RLOOConfig
+from rlhf.config.online import Steps
 from rlhf.model.scoring import response_states, token_logprobs_entropies
-from rlhf.ppo.arguments import PPOArguments
 from rlhf.rollouts.collector import as_prompt
 from rlhf.rollouts.trl_trainer import OnlineTrainer, joined
 
@@ -29,13 +29,12 @@ class GroupedTrainer(OnlineTrainer):
     @property
     def uses_of_rollout(self) -> int:
         """Once per micro-batch and pass, though TRL looks at the prompts the first time only."""
-        plan = self.plan
-        return plan.num_ppo_epochs * plan.num_mini_batches * plan.gradient_accumulation_steps
+        return self.steps.per_rollout * self.steps.pieces
 
     @property
     def repeats_of_prompt(self) -> int:
         """As many as there are responses."""
-        return self.plan.samples_per_prompt
+        return self.config.samples_per_prompt
 
     def measured_by_trl(self) -> dict[str, list[float]]:
         """The means of its micro-batches."""
@@ -45,8 +44,8 @@ class GroupedTrainer(OnlineTrainer):
 
     def _generate_and_score_completions(self, inputs: Sequence[dict[str, Any]]) -> Any:  # noqa: ANN401
         rollout = self.collect(inputs)
-        rewards = rollout.scores - self.plan.kl_coef * rollout.kl
-        self.said.rewards = rewards.tolist()
+        rewards = rollout.scores - cast("ClippedKnobs", self.config).kl_coef * rollout.kl
+        self.passed_on.rewards = rewards.tolist()
         return cast("Any", super())._generate_and_score_completions(inputs)
 
     def _tokenize_prompts(
@@ -77,19 +76,19 @@ class GroupedTrainer(OnlineTrainer):
         batch = joined(input_ids, attention_mask, logits_to_keep)
         network = cast("Any", self.network)
         states = response_states(network, batch)
-        temperature = self.plan.temperature
+        temperature = self.config.temperature
         taken, entropy = token_logprobs_entropies(network, states, batch, temperature=temperature)
         return taken, entropy.detach(), None
 
 
-def grouped_knobs(config: RLOOConfig | GRPOConfig, plan: PPOArguments) -> dict[str, Any]:
+def grouped_knobs(config: RLOOConfig | GRPOConfig, steps: Steps) -> dict[str, Any]:
     """TRL's arguments that RLOO and GRPO have in common."""
     return {
         "num_generations": config.samples_per_prompt,
         "num_generations_eval": 1,
         "max_completion_length": config.max_new_tokens,
         "num_iterations": config.num_ppo_epochs,
-        "steps_per_generation": plan.num_mini_batches * plan.gradient_accumulation_steps,
+        "steps_per_generation": config.num_mini_batches * steps.pieces,
         "epsilon": config.clip_range,
         "epsilon_high": config.clip_range_high,
         "beta": 0.0,

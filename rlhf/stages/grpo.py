@@ -7,7 +7,7 @@ from trl.trainer.grpo_config import GRPOConfig as GRPOArguments
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from rlhf.config import GRPOConfig
-from rlhf.ppo.arguments import PPOArguments
+from rlhf.config.online import Steps
 from rlhf.rollouts.trl_trainer import Method, run_online
 from rlhf.stages.grouped import GroupedTrainer, grouped_knobs
 
@@ -29,9 +29,9 @@ class GroupRelativeTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.responses, None
 
 
-def _knobs(config: GRPOConfig, plan: PPOArguments) -> dict[str, Any]:
+def _knobs(config: GRPOConfig, steps: Steps) -> dict[str, Any]:
     own = {"scale_rewards": config.scale_rewards, "loss_type": config.loss_type}
-    return grouped_knobs(config, plan) | own
+    return grouped_knobs(config, steps) | own
 
 
 METHOD = Method("grpo", GroupRelativeTrainer, GRPOArguments, _knobs)

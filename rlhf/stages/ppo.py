@@ -10,7 +10,7 @@ from rlhf.config import PPOConfig
 from rlhf.data.prepare import load
 from rlhf.model.adapters import refuse
 from rlhf.model.start import Start, load_start
-from rlhf.ppo.arguments import PPOArguments, ppo_knobs
+from rlhf.ppo.arguments import PPOArguments
 from rlhf.ppo.trainer import PPOTrainer
 from rlhf.records import Prompt
 from rlhf.report import write_run_report
@@ -54,7 +54,7 @@ def run(config: PPOConfig, *, resume: bool = False) -> Path:
                 metric_for_best_model="eval_objective/scores",
                 greater_is_better=True,
                 reward_weights=weights,
-                **ppo_knobs(config),
+                knobs=config,
                 **precision(start),
             ),
             train_dataset=that_fit(records.train),

@@ -28,6 +28,7 @@ from rlhf.model.shards import is_sharded
 from rlhf.model.start import load_start, starting_point
 from rlhf.records import Preference
 from rlhf.report import write_run_report
+from rlhf.rollouts.prompt_order import shuffled
 from rlhf.runs import new_run
 from rlhf.training.arguments import (
     precision,
@@ -147,7 +148,7 @@ def _scale(
 ) -> dict[str, float]:
     """Mean and deviation of the scores of training responses, to read raw scores against."""
     data = cast("Dataset", trainer.train_dataset)
-    some = data.select(range(min(len(data), _NUM_MEASURED)))
+    some = sample_of(data, _NUM_MEASURED, trainer.args.seed)
     rows = [*some["chosen_ids"], *some["rejected_ids"]]
     model = cast("PreTrainedModel | PeftModel", trainer.network.eval())
     adapter = "default" if isinstance(model, PeftModel) else None
@@ -155,3 +156,8 @@ def _scale(
         rows, [[]] * len(rows)
     )
     return {"mean": fmean(found), "std": pstdev(found)}
+
+
+def sample_of(data: Dataset, size: int, seed: int) -> Dataset:
+    """So many rows of ``data``, all of them where there are fewer; in files the first are alike."""
+    return data.select(sorted(shuffled(len(data), seed)[:size]))

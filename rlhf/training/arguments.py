@@ -2,13 +2,12 @@
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import fields, replace
-from typing import Any, TypeVar, cast, get_type_hints
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import torch
 from peft import PeftModel
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 from transformers import (
     EarlyStoppingCallback,
@@ -29,11 +28,14 @@ from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
+from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.model.load import compute_dtype, quantized
 from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start
 from rlhf.runs import Run
+from rlhf.training.launch import refuse_other_precision
 from rlhf.training.progress import Progress
+from rlhf.training.trainer_keys import checked
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +85,8 @@ def training_arguments(
         "use_cpu": not torch.cuda.is_available(),
         **fixed,
     }
-    extra = _validated(kind, config.trainer, ours.keys())
-    try:
-        made = kind(**ours, **extra)
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    made = checked(kind, config, ours)
+    refuse_other_precision(made)
     drive_one_gpu(made)
     return made
 
@@ -148,6 +147,7 @@ def train(trainer: Trainer, run: Run, config: StageConfig) -> None:
         )
     assert trainer.accelerator.num_processes == processes.count(), "they would train alone"
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    refuse_non_finite(trained(cast("nn.Module", trainer.model)), trainer.state.global_step)
     trainer.accelerator.wait_for_everyone()  # a run is finished only where all of them got here
     run.record(steps=trainer.state.global_step, best_step=trainer.state.best_global_step)
 
@@ -185,28 +185,3 @@ def _check_trackers(names: Sequence[str]) -> None:
             raise ConfigError(f"report_to: there is no tracker {name!r}; {hint}")
         if name not in get_available_reporting_integrations():
             raise ConfigError(f"report_to: {name} is not installed; install it, or leave it out")
-
-
-def _validated(
-    kind: type[TrainingArguments], extra: Mapping[str, Any], taken: Set[str]
-) -> dict[str, Any]:
-    """The ``trainer:`` block, each key known and each value of its field's type."""
-    known = {f.name for f in fields(kind) if f.init}
-    hints = get_type_hints(kind)
-    result: dict[str, Any] = {}
-    for key, value in extra.items():
-        if key in taken:
-            raise ConfigError(f"trainer.{key}: the stage sets it; see the config's own keys")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`?" if near else f"see the fields of {kind.__name__}"
-            raise ConfigError(f"unknown key `trainer.{key}`; {hint}")
-        of_field = TypeAdapter[Any](hints[key], config=ConfigDict(arbitrary_types_allowed=True))
-        try:
-            result[key] = of_field.validate_python(value)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise ConfigError(
-                f"`trainer.{key}`: {message[0].lower()}{message[1:]}, not {value!r}"
-            ) from error
-    return result

@@ -1,11 +1,22 @@
 """The rows of an optimizer step, shared out among processes and micro-batches."""
 
-from typing import Any
+from typing import Any, cast
 
+from torch import nn
 from transformers import Trainer
 
+from rlhf.model.finite import refuse_non_finite, trained
 
-class Sharing(Trainer):
+
+class WholeLoss(Trainer):
+    """A trainer whose ``train_loss`` is that of all processes, also of steps not logged yet."""
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Trainer's
+        self._tr_loss: Any = self.accelerator.reduce(self._tr_loss, reduction="mean")
+        return super()._finalize_training(*args, **kwargs)
+
+
+class Sharing(WholeLoss):
     """A trainer whose step is the same whether one process takes it or several together.
 
     Where an epoch does not divide evenly, accelerate fills up its last batches with rows from its
@@ -25,6 +36,15 @@ class Sharing(Trainer):
             loader.remainder = 0
             count = self._get_num_items_in_batch(batches, device)
         return batches, count
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write a checkpoint's model.
+
+        Raises:
+            ModelError: something that was trained is no number any more.
+        """
+        refuse_non_finite(trained(cast("nn.Module", self.model)), self.state.global_step)
+        super().save_model(output_dir, _internal_call)
 
     def leave_out(self, batch: dict[str, Any], first: int) -> None:
         """Let nothing be learnt from the rows of ``batch`` from ``first`` on."""

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rlhf import processes
 from rlhf.model.adapters import allocate_ranks, schedule_ranks
+from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.report import write_live_report
 from rlhf.runs import Run
 
@@ -53,7 +54,14 @@ class Progress(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the bar; evaluate after the last step, even if ``eval_steps`` does not divide it."""
+        """Move the bar; evaluate after the last step, even if ``eval_steps`` does not divide it.
+
+        Raises:
+            ModelError: something that is trained is no number any more; looked at with every line
+                of the log, in which Transformers leaves out losses that are NaN.
+        """
+        if control.should_log or control.should_evaluate or control.should_save:
+            refuse_non_finite(trained(cast("nn.Module", kwargs["model"])), state.global_step)
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
         if state.global_step >= state.max_steps and args.do_eval:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from rlhf.model.adapters import rank_state, restore_ranks
+from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.model.shards import put, whole
 from rlhf.training.distributed_batches import Sharing
 
@@ -56,16 +57,21 @@ class StageTrainer(Sharing):
         return cast("nn.Module", self.model)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write what a checkpoint holds of the model, whatever the model is wrapped in."""
+        """Write what a checkpoint holds of the model, whatever the model is wrapped in.
+
+        Raises:
+            ModelError: something that was trained is no number any more.
+        """
+        refuse_non_finite(trained(self.network), self.state.global_step)
         if self.is_deepspeed_enabled:  # its engine has checkpoints of its own
             super().save_model(output_dir, _internal_call)
             return
-        trained, ranks = whole(_trained(self.network)), whole(rank_state(self.network))
+        weights, ranks = whole(dict(trained(self.network))), whole(rank_state(self.network))
         if not self.args.should_save:
             return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trained, folder / _TRAINED)
+        save_file(weights, folder / _TRAINED)
         if ranks:
             save_file(ranks, folder / _RANKS)
 
@@ -76,9 +82,9 @@ class StageTrainer(Sharing):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         state = load_file(Path(resume_from_checkpoint) / _TRAINED)
-        trained = _trained(self.network)
-        assert state.keys() == trained.keys(), state.keys() ^ trained.keys()
-        for name, tensor in trained.items():
+        there = dict(trained(self.network))
+        assert state.keys() == there.keys(), state.keys() ^ there.keys()
+        for name, tensor in there.items():
             put(tensor, state[name])
         ranks = Path(resume_from_checkpoint) / _RANKS
         if ranks.exists():
@@ -149,7 +155,3 @@ class ByLength(Sampler[int]):
         whole = len(ordered) // self._size
         for batch in [*shuffled(whole), whole]:
             yield from ordered[batch * self._size : (batch + 1) * self._size]
-
-
-def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.data for name, p in model.named_parameters() if p.requires_grad}

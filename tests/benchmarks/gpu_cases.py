@@ -93,7 +93,7 @@ def prepare(case: Case, place: Place) -> tuple[StageConfig, Setup]:
     keys = read_yaml(CONFIGS / family / f"{case.stage}.yaml") | (_SMALL_KEYS if is_small else {})
     if case.stage == "ppo":
         keys |= _SMALL_PPO if is_small else {}
-        keys |= {"num_rollouts": 2, "num_ppo_epochs": 1, "value_warmup_steps": 0}
+        keys |= {"num_rollouts": 2, "num_ppo_epochs": 1, "value_warmup_rollouts": 0}
         keys |= {"policy": str(place.run("sft")), "reward": str(place.run("reward"))}
         response, rows = keys["max_new_tokens"], 2 * keys["rollout_batch_size"]
     else:

@@ -89,7 +89,7 @@ def aligned(where: Places, reward: Path, seen: Path) -> dict[str, Path]:
                   "data": data(seen), "learning_rate": 3e-4, "value_learning_rate": 5e-4,
                   "num_rollouts": 20, "rollout_batch_size": 64, "num_ppo_epochs": 2,
                   "num_mini_batches": 2, "max_new_tokens": MAX_NEW_TOKENS,
-                  "value_warmup_steps": 3, **shared}  # fmt: skip
+                  "value_warmup_rollouts": 3, **shared}  # fmt: skip
         ppo.run(build(PPOConfig, config))
     return runs
 

@@ -74,13 +74,13 @@ class World:
         """The policy that ``method`` makes."""
         if method in ("dpo", "kto"):
             own = [f"sft={self.policy}", f"data.train.0.path={self._pairs()}"]
-            return self._run(method, CONFIGS / "dpo.yaml", [*own, *overrides])
+            return self._run(method, CONFIGS / f"{method}.yaml", [*own, *overrides])
         own = [
             f"policy={self.policy}",
             f"reward={self.reward}",
             f"data.train.0.path={self.data['prompts']}",
         ]
-        run = self._run(method, CONFIGS / "ppo.yaml", [*own, *overrides])
+        run = self._run(method, CONFIGS / f"{method}.yaml", [*own, *overrides])
         if method != "best-of-n":
             return run
         kept = f"data.train.0.path={open_run(run).demonstrations}"
@@ -93,7 +93,7 @@ class World:
             rate = RATES.get(stage)
             given = [f"learning_rate={rate}"] if rate else []
             own = [f"out={out}", f"seed={self.seed}"]
-            config, _ = load_stage(stage, path, [*own, *given, *overrides])
+            config = load_stage(stage, path, [*own, *given, *overrides])
             module = importlib.import_module(f"rlhf.stages.{stage.replace('-', '_')}")
             partial = out.with_name(out.name + ".partial")
             with self.demo.timed(name or stage):

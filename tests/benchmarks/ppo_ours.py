@@ -61,7 +61,7 @@ def main() -> None:
             num_mini_batches=1,
             max_new_tokens=given.response,
             value_model=given.value,
-            value_warmup_steps=0,
+            value_warmup_rollouts=0,
             learning_rate=1e-5,
             report_to=[],
             use_cpu=True,

@@ -36,7 +36,7 @@ def test_every_stage_trains_on_one_4_bit_base_that_stays_as_it_was(
     model = QLORA | {"base": str(base)}
     rollouts: dict[str, Any] = {
         "max_steps": -1, "num_rollouts": 2, "rollout_batch_size": 8, "num_mini_batches": 2,
-        "max_new_tokens": 8, "value_warmup_steps": 0,
+        "max_new_tokens": 8, "value_warmup_rollouts": 0,
     }  # fmt: skip
     with watching(monkeypatch) as seen:
         sft.run(config(SFTConfig, tmp_path / "sft", demonstrations, model=model))
@@ -67,7 +67,7 @@ def test_the_first_ratio_is_one_in_16_bit(base: Path, tmp_path: Path):
 
     args = PPOArguments(
         str(tmp_path), num_rollouts=1, rollout_batch_size=8, per_device_train_batch_size=2,
-        max_new_tokens=8, value_warmup_steps=0, logging_steps=1, report_to=[],
+        max_new_tokens=8, value_warmup_rollouts=0, logging_steps=1, report_to=[],
         bf16=compute_dtype() == torch.bfloat16, save_strategy="no",
     )  # fmt: skip
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")

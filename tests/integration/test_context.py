@@ -67,7 +67,7 @@ def test_reward_dpo_and_ppo_leave_out_what_the_model_cannot_read(gpt2, tmp_path,
         config |= {"out": str(tmp_path / kind.__name__), "max_steps": 2}
         assert stage.run(build(kind, config)).exists()
     knobs = {"num_rollouts": 2, "rollout_batch_size": 12, "num_mini_batches": 2}
-    knobs |= {"max_new_tokens": 8, "value_warmup_steps": 0, "score_clip": None}
+    knobs |= {"max_new_tokens": 8, "value_warmup_rollouts": 0, "score_clip": None}
     config = common | knobs | {"policy": str(start), "reward": str(scorer)}
     config |= {"data": write(tmp_path / "prompts.jsonl", prompts), "out": str(tmp_path / "ppo")}
     assert ppo.run(build(PPOConfig, config)).exists()

@@ -1,7 +1,10 @@
+import json
 import random
+import time
 
 import pytest
 
+from rlhf.apps.demo import DemoOptions, _start
 from rlhf.apps.panel import NUM_RATERS, Ask, simulated_votes
 from rlhf.errors import RunError
 from rlhf.label_client.client import LabelClient
@@ -85,3 +88,23 @@ def test_a_server_that_cannot_start_is_told(tmp_path):
         label_server(database),
     ):
         pass
+
+
+def test_the_parts_of_a_demo_add_up_to_the_time_that_one_waited(tmp_path):
+    told = []
+    started = time.monotonic() - 3  # before the demo was there to count
+    kept = {"sft": 40.0, "other": 2.0}  # of a session that was interrupted
+    (tmp_path / "seconds.json").write_text(json.dumps(kept))
+    demo = _start(DemoOptions(out=tmp_path, resume=True), told.append)
+    demo.started = started
+    for _ in range(2):
+        with demo.timed("sample"):
+            time.sleep(0.2)
+    time.sleep(0.1)
+    demo.count_rest()
+    waited = time.monotonic() - started
+    found = json.loads((tmp_path / "seconds.json").read_text())
+    assert sum(found.values()) == pytest.approx(42 + waited, abs=0.05)
+    assert found["sample"] == pytest.approx(0.4, abs=0.1)
+    assert found["other"] == pytest.approx(2 + 3.1, abs=0.1)
+    assert told == ["── sample", "   0 s"] * 2

@@ -36,6 +36,7 @@ from rlhf.model.scorer import load_scorer
 from rlhf.model.scoring import logprobs, sequences
 from rlhf.model.start import Start, load_start
 from rlhf.records import Demonstration, Message, Prompt, to_json
+from rlhf.rollouts.rollout import Rollout
 from rlhf.rollouts.trl_trainer import OnlineTrainer, joined
 from rlhf.runs import open_run
 from rlhf.sandbox.world import prompts as sandbox_prompts
@@ -44,6 +45,7 @@ from rlhf.stages.kto import mismatched
 from tests import tiny
 from tests.stages import QLORA, Watched, config, watching
 from tests.trained import random_run
+from tests.trees import KL_COEF, Tree
 
 pytestmark = pytest.mark.integration
 
@@ -198,6 +200,64 @@ def test_advantages_are_those_of_the_score_less_the_price_of_kl(stage, done):
         centred = rewards - rewards.mean(dim=1, keepdim=True)
         want = centred / (rewards.std(dim=1, keepdim=True) + 1e-4)
     assert_close(out["advantages"], want.flatten())
+
+
+class OnTree:
+    """A table of logits in the place of a trainer's network, and answers drawn from a tree."""
+
+    def __init__(self, trainer: Any, tree: Tree, num_rows: int) -> None:
+        self.trainer, self.tree, self.num_rows = trainer, tree, num_rows
+        self.random = torch.Generator().manual_seed(0)
+        self.logits = tree.reference.clone().requires_grad_()
+
+    def collect(self, _rows):
+        tree, there = self.tree, self.logits.detach()
+        drawn = tree.chances(there).multinomial(self.num_rows, True, generator=self.random)
+        answers = [list(tree.answers[i]) for i in drawn]
+        batch = sequences([[9]] * self.num_rows, answers, pad_id=0, device=torch.device("cpu"))
+        width = batch.response_mask.shape[1]
+        nothing = torch.zeros(batch.response_mask.shape)
+        self.drawn = drawn
+        self.trainer.rollout = Rollout(
+            sequences=batch,
+            finished=batch.response_mask[:, 0],
+            scores=tree.scores[drawn] * self.trainer.config.kl_coef / KL_COEF,
+            logprobs=tree.logprobs(there)[drawn, :width],
+            ref_logprobs=tree.logprobs(tree.reference)[drawn, :width],
+            entropy=nothing,
+            values=nothing,
+        )
+        return self.trainer.rollout
+
+    def logprobs(self, *_, **__):
+        rollout = self.trainer.rollout
+        taken = self.tree.logprobs(self.logits)[self.drawn, : rollout.mask.shape[1]]
+        return taken.where(rollout.mask, 0.0), rollout.entropy, None
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
+@pytest.mark.parametrize("stage", GROUPED)
+def test_they_reach_the_optimum_of_a_tree_of_answers(stage, seed, done, monkeypatch):
+    trainer = done[stage].trainer
+    trainer.model.train()
+    tree, num_rollouts = Tree(seed), 150
+    rows = [dict(trainer.train_dataset[0])] * 128
+    world = OnTree(trainer, tree, len(rows))
+    optimizer = torch.optim.Adam([world.logits], lr=0.1)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, num_rollouts)
+    monkeypatch.setattr(trainer, "collect", world.collect)
+    monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", world.logprobs)
+    for _ in range(num_rollouts):
+        batch = trainer._generate_and_score_completions(rows)
+        for _ in range(2):
+            optimizer.zero_grad()
+            trainer._compute_loss(trainer.model, batch).backward()
+            optimizer.step()
+        decay.step()
+    assert tree.distance(tree.reference) > 0.2
+    assert tree.distance(world.logits) < 0.04
 
 
 @pytest.mark.parametrize("stage", GROUPED)

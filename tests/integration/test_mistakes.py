@@ -16,6 +16,7 @@ import yaml
 from labeling_ui.__main__ import main as label
 from labeling_ui.store import Store
 from rlhf import cli
+from rlhf.config import load_stage, to_dict
 from rlhf.runs import open_run
 from tests import tiny
 
@@ -251,6 +252,29 @@ def test_an_interruption_after_a_checkpoint_says_how_to_go_on_and_that_works(
     assert "is unfinished; finish it with" in capsys.readouterr().err
     assert cli.main(shlex.split(command)) == 0
     assert open_run(tmp_path / "new").facts["resumed"] == ["checkpoint-1"]
+
+
+def test_a_run_without_a_yaml_is_named_by_the_date_resolved_and_resumed_by_what_is_printed(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "sft",
+        f"model.base={home / 'base'}",
+        f"data.train={home / 'demonstrations.jsonl'}",
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr("rlhf.stages.sft.save_trained", interrupt)
+        assert cli.main([*arguments, "data.max_length=256"]) == 1
+    [command] = re.findall(r"go on with `rlhf (.*)`\n$", capsys.readouterr().err)
+    assert cli.main(shlex.split(command)) == 0
+    folder = capsys.readouterr().out.strip()
+    assert re.fullmatch(r"runs/sft-\d{8}-\d{6}", folder)
+    config = open_run(folder).config
+    assert config["out"] == folder
+    assert config == to_dict(load_stage("sft", Path(folder) / "config.yaml"))
+    assert config["data"]["train"][0]["format"] == "auto"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [Path(folder).name]
 
 
 def test_a_folder_that_cannot_be_written(mistake: Mistake, tmp_path: Path):

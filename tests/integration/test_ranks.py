@@ -31,8 +31,11 @@ STEPS = {
     # its steps are proportional to gradients, where Adam's blow up what rounds differently near 0
     "trainer": {"optim": "sgd"},
     "learning_rate": 0.5,
+    # so that the last two steps are in no line of their own
+    "logging_steps": 3,
 }
 PPO = {
+    "logging_steps": 5,
     "max_steps": -1,
     "rollout_batch_size": 16,
     "num_rollouts": 3,
@@ -40,7 +43,7 @@ PPO = {
     "num_ppo_epochs": 2,
     "per_device_train_batch_size": 4,
     "max_new_tokens": 12,
-    "value_warmup_steps": 1,
+    "value_warmup_rollouts": 1,
     "kl_target": 0.5,
     "kl_horizon": 100.0,
     # passed in the third step of the second rollout, by what both processes see together
@@ -177,8 +180,11 @@ def test_the_policy_rests_once_both_processes_together_have_gone_too_far(ddp: Pa
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_report_what_one_reports(stage: str, ddp: Path):
-    shown = re.compile("loss$|grad_norm|accuracy|margin|objective/|val/|loss/|response_length")
+    shown = re.compile(
+        "(train_)?loss$|grad_norm|accuracy|margin|objective/|val/|loss/|response_length"
+    )
     lines = [open_run(ddp / x / stage).read_metrics() for x in ("alone", "ddp")]
+    assert "train_loss" in lines[0][-1]
     for alone, together in zip(*lines, strict=True):
         for name in alone:
             if shown.match(name):

@@ -125,6 +125,17 @@ def test_every_command_runs_in_its_order(
 
 
 @pytest.mark.usefixtures("home")
+def test_what_a_sibling_prints_where_it_refuses_ppos_config_runs(
+    capsys: pytest.CaptureFixture[str],
+):
+    runs = ["policy=runs/mine/sft", "reward=runs/mine/reward"]
+    assert cli.main(["grpo", "configs/demo/ppo.yaml", *runs, *FEWER["ppo"]]) == 1
+    [command] = re.findall("run `rlhf (.*)`", capsys.readouterr().err)
+    assert cli.main(shlex.split(command)) == 0
+    assert capsys.readouterr().out == "runs/demo/grpo\n"
+
+
+@pytest.mark.usefixtures("home")
 def test_the_python_session_runs(capsys: pytest.CaptureFixture[str]):
     [session] = [text for kind, text in BLOCKS if kind == "python"]
     session = session.replace("num_rollouts=2", "num_rollouts=1, report_to=[]")

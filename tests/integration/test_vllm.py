@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,7 +65,7 @@ def trainer(runs: Path, folder: Path, **keys: Any) -> Any:
         "per_device_train_batch_size": 2,
         "num_mini_batches": 2,
         "max_new_tokens": 8,
-        "value_warmup_steps": 0,
+        "value_warmup_rollouts": 0,
         "learning_rate": 1e-2,
     }
     rows = Dataset.from_list(PROMPTS)
@@ -106,11 +107,11 @@ def test_the_server_samples_from_the_policy_as_it_is_now_and_is_sent_its_adapter
         if "lora_B" in name:
             assert not torch.equal(weights[0][name], weights[1][name])
     # what the server says of its tokens is what the trained policy says of them here
-    asked = ours.collector._ask_policy(rollout.sequences)["logprobs"]
+    asked = ours.collector._read_policy(rollout.sequences)["logprobs"]
     assert_close(rollout.sampler_logprobs, asked.where(rollout.mask, 0.0), rtol=0, atol=1e-3)
     assert (rollout.logprobs - rollout.ref_logprobs).abs().max() > 0.05
     assert metrics["sampling/kl"] < 1e-5
-    assert metrics["sampling/is_weight_mean"] == pytest.approx(1, abs=1e-3)
+    assert rollout.weights(2.0)[rollout.mask].mean() == pytest.approx(1, abs=1e-3)
     # nothing was ever merged
     layers = [m for m in ours.model.modules() if isinstance(m, LoraLayer)]
     assert layers
@@ -187,9 +188,10 @@ def test_a_server_that_lies_about_logprobs_is_caught(runs, tmp_path, server, fac
 
 def test_a_weight_multiplies_a_tokens_part_of_the_policys_gradient(runs, tmp_path, server):
     server.factor = 100.0  # the sampler finds every token so unlikely that every weight is capped
-    ours = served(runs, tmp_path, server, is_cap=1.25)
+    ours = served(runs, tmp_path, server, importance_weight_cap=1.25)
     grads = []
-    for ours.ppo.is_cap in (1.25, None):
+    for cap in (1.25, None):
+        ours.knobs = replace(ours.knobs, importance_weight_cap=cap)
         piece = next(ours.rollout_batches())
         ours.model.zero_grad()
         ours.training_step(ours.model, piece)
@@ -290,9 +292,12 @@ def test_what_vllm_cannot_add_to_a_base_is_refused(make_base, tmp_path, server):
 
 def test_arguments_that_cannot_be_meant_are_refused(tmp_path):
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"rollout_engine": "vlm"}, "rollout_engine must be one of transformers, vllm"),
+        ({"rollout_engine": "vlm"}, "`rollout_engine`: Input should be 'transformers' or 'vllm'"),
         ({"vllm_url": "localhost:8000"}, "must be an address like http://127.0.0.1:8000"),
-        ({"is_cap": 0.5}, "is_cap below 1"),
+        (
+            {"importance_weight_cap": 0.5},
+            "should be greater than or equal to 1",
+        ),
     ]
     for wrong, words in refused:
         with pytest.raises(ValueError, match=words):

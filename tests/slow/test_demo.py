@@ -51,7 +51,9 @@ def test_the_report_and_the_time_of_each_part_are_there(demo):
     assert str(open_run(out / "compare").comparison) in told
     assert open_run(out / "compare").comparison.exists()
     seconds = json.loads((out / "seconds.json").read_text())
-    assert {"sft", "sample", "label", "reward", "dpo", "ppo", "compare"} <= seconds.keys()
+    parts = {"sft", "sample", "label", "reward", "dpo", "ppo", "compare", "other"}
+    assert seconds.keys() == parts
+    assert told.count("── sample") == 2
 
 
 def test_a_finished_demo_resumes_to_the_same_figures(demo):

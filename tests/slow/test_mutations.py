@@ -27,6 +27,7 @@ class Mutation:
 VLLM = "tests/integration/test_vllm.py"
 PPO, BANDIT = "tests/integration/test_ppo.py", "tests/integration/test_ppo_bandit.py"
 OBJECTIVES, COLLECTOR, TRAINER = "ppo/objectives.py", "rollouts/collector.py", "ppo/trainer.py"
+NORMALISER, REWARDS = "rollouts/normaliser.py", "tests/integration/test_rewards.py"
 ROLLOUT, SCORING, GENERATE = "rollouts/rollout.py", "model/scoring.py", "model/engine/generate.py"
 
 MUTATIONS = {
@@ -60,28 +61,25 @@ MUTATIONS = {
         OBJECTIVES,
         "(-kl_coef * (logprobs - ref_logprobs))",
         "(-kl_coef * (logprobs - ref_logprobs).abs())",
-        "bandit and reward",
+        "bandit",
         BANDIT,
     ),
     "the price of KL is halved": Mutation(
         TRAINER,
-        'kl_coef=self.kl_coef if args.kl_placement == "reward"',
-        'kl_coef=self.kl_coef / 2 if args.kl_placement == "reward"',
-        "bandit and reward",
+        "kl_coef=self.kl_coef,\n            gamma",
+        "kl_coef=self.kl_coef / 2,\n            gamma",
+        "bandit",
         BANDIT,
-    ),
-    "k2 forgets what whitening multiplied by": Mutation(
-        TRAINER, "in_loss * float(advantages.scale)", "in_loss", "bandit and loss", BANDIT
     ),
     # whitening and means
     "whitening counts padding": Mutation(
         OBJECTIVES,
-        "centred = x - masked_mean(x, mask)\n    return (masked_mean(centred.square(), mask)",
-        "centred = x - masked_mean(x, mask)\n    return (centred.square().mean()",
+        "scale = (masked_mean(centred.square(), mask)",
+        "scale = (centred.square().mean()",
         "whiten",
     ),
     "whitening keeps the mean": Mutation(
-        OBJECTIVES, "return (centred * inverse", "return (x * inverse", "whiten"
+        OBJECTIVES, "return (centred * scale", "return (x * scale", "whiten"
     ),
     "a piece divides by its own tokens": Mutation(
         OBJECTIVES, "if num_tokens is None else num_tokens", "", "pieces"
@@ -108,9 +106,6 @@ MUTATIONS = {
     ),
     "the value's clip takes the smaller": Mutation(
         OBJECTIVES, "error = torch.maximum(error", "error = torch.minimum(error", "value_loss"
-    ),
-    "k2 without its half": Mutation(
-        OBJECTIVES, "return 0.5 * masked_mean(squared", "return masked_mean(squared", "k2"
     ),
     # the controller
     "the controller runs away": Mutation(
@@ -149,7 +144,7 @@ MUTATIONS = {
         "score_in_ppo or score_is_read", PPO + " tests/integration/test_model.py",
     ),
     "the score is in other units": Mutation(
-        COLLECTOR, "(raw - self.mean) / self.std", "raw / self.std", "frozen_units", PPO
+        NORMALISER, "(raw - self.mean) / self.std", "raw / self.std", "frozen_units", PPO
     ),
     # samples of another engine
     "weights have no cap": Mutation(
@@ -161,12 +156,9 @@ MUTATIONS = {
         "ratio = probability_ratio(sampler_logprobs.where(mask, 0.0), logprobs.where(mask, 0.0))",
         "importance_weights or weighted_mean",
     ),
-    "the KL in the loss is not weighed": Mutation(
-        OBJECTIVES, "squared if weights is None else squared * weights", "squared", "weight"
-    ),
     "the policy's loss is not weighed": Mutation(
-        "ppo/losses.py", "dual_clip=args.dual_clip,\n        weights=inputs.weights,",
-        "dual_clip=args.dual_clip,", "a_weight_multiplies", VLLM,
+        "ppo/losses.py", "dual_clip=knobs.dual_clip,\n        weights=inputs.weights,",
+        "dual_clip=knobs.dual_clip,", "a_weight_multiplies", VLLM,
     ),
     "the server keeps the first policy": Mutation(
         COLLECTOR, "if not evaluates or first == 0:", "if first == 0:", "as_it_is_now", VLLM
@@ -182,13 +174,24 @@ MUTATIONS = {
         "model/roles.py", '] = ("policy", "value")', '] = ("policy", "value", "reference")',
         "only_policy_and_value", PPO,
     ),
-    "the reference is the raw base": Mutation(
-        COLLECTOR, 'acting_as(model, "reference")', "model.disable_adapter()",
+    "the policy is its own reference": Mutation(
+        COLLECTOR, 'of_reference, "reference")', 'of_reference, "policy")',
         "only_policy_and_value", PPO,
     ),
     "the policy scores itself": Mutation(
-        COLLECTOR, 'acting_as(model, "reward", reward.which)', 'acting_as(model, "policy")',
+        "rollouts/rewards.py", 'read, "reward", self.which)', 'read, "policy")',
         "score_in_ppo", PPO,
+    ),
+    # what is not judged, and units
+    "what is not judged counts as 0": Mutation(
+        ROLLOUT, "self.mask & self.judged[:, None]", "self.mask", "leaves_out", REWARDS
+    ),
+    "a constant rollout fixes the units": Mutation(
+        NORMALISER, "self.is_frozen, self.scores = has_spread, []", "self.is_frozen = True",
+        "fitted_again", "tests/unit/ppo",
+    ),
+    "the value forgets the other rewards": Mutation(
+        COLLECTOR, "others.nanmean().item()", "0.0", "others_mean", REWARDS
     ),
     "the value's gradient is the policy's": Mutation(
         TRAINER, 'with acting_as(peft, "value"), self.compute_loss',
@@ -208,18 +211,19 @@ MUTATIONS = {
         "gradient_on_nf4", PPO,
     ),
     "the policy never rests": Mutation(
-        TRAINER, "self.ppo.stop_kl is not None and kl > self.ppo.stop_kl", "False",
+        TRAINER, "self.knobs.stop_kl is not None and kl > self.knobs.stop_kl", "False",
         "rests_until", PPO,
     ),
     "tokens are counted per piece": Mutation(
-        ROLLOUT, "num_tokens=num_tokens,", "num_tokens=int(rollout.mask[rows].sum()),",
+        "ppo/losses.py", "num_tokens=num_tokens,", "num_tokens=int(rollout.mask[rows].sum()),",
         "size_of_a_piece", PPO,
     ),
     "the KL coefficient is not kept": Mutation(
         TRAINER, 'self.kl_coef = state["kl_coef"]\n', "pass\n", "half_and_half", PPO
     ),
     "the score's units are not kept": Mutation(
-        TRAINER, 'self.collector.units = ScoreUnits(**state["units"])', "pass", "half_and_half", PPO
+        TRAINER, 'self.collector.normaliser = RewardNormaliser(**state["normaliser"])', "pass",
+        "half_and_half", PPO,
     ),
     "the value's head is not kept": Mutation(
         "ppo/checkpoints.py", "value_head.load_state_dict(head.state_dict())", "pass",

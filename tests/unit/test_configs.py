@@ -2,11 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
+import shlex
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +22,13 @@ from rlhf.config import (
     PPOConfig,
     PretrainConfig,
     RewardConfig,
-    RLOOConfig,
     SFTConfig,
     StageConfig,
     build,
     load_config,
     load_stage,
+    minimal,
+    starter,
     to_dict,
     to_yaml,
 )
@@ -79,11 +82,18 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(tmp_path: Path):
             load_config(SFTConfig, written(tmp_path, wrong))
 
 
+@pytest.mark.parametrize("stage", ["ppo", "rloo", "grpo"])
+def test_the_price_of_kl_has_one_place_and_no_key_for_another(tmp_path: Path, stage: str):
+    keys = {"policy": "p", "reward": "r", "out": "o", "data": {"train": [{"path": "t"}]}}
+    with pytest.raises(ConfigError, match="unknown key `kl_placement`"):
+        load_config(CONFIG_OF[stage], written(tmp_path, keys | {"kl_placement": "loss"}))
+
+
 def test_all_mistakes_are_named_at_once(tmp_path: Path):
     wrong = {"model": {"base": "b", "tuning": "lorra"}, "data": {"train": []}, "seed": "one"}
     with pytest.raises(ConfigError) as caught:
         load_config(SFTConfig, written(tmp_path, wrong))
-    for part in ("`out` is missing", "model.tuning", "data.train", "seed", "config.yaml:"):
+    for part in ("model.tuning", "data.train", "seed", "config.yaml:"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -121,6 +131,8 @@ def test_a_bad_value_is_refused_and_named(tmp_path: Path, key: str, value: objec
         ("data.train.x=1", "'x' is not one of its 1 entries"),
         ("seed=[", "not YAML"),
         ("seed=x", "`seed`"),
+        ("~seed", "'~seed': there is no such key to take out"),
+        ("~out.name", "there is no such key to take out"),
     ],
 )
 def test_a_bad_override_is_refused(tmp_path: Path, override: str, message: str):
@@ -201,7 +213,7 @@ def test_an_override_fills_what_the_file_leaves_empty(tmp_path: Path):
     path = written(tmp_path, SFT | {"trainer": None})
     assert load_config(SFTConfig, path, ["trainer.adam_beta1=0.8"]).trainer == {"adam_beta1": 0.8}
     with pytest.raises(ConfigError, match=r"data\.train\.0"):
-        load_config(SFTConfig, path, ["data.train.0=x"])
+        load_config(SFTConfig, path, ["~trainer", "data.train.0=3"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
@@ -230,7 +242,7 @@ def test_any_config_survives_being_written_out(
 
 def test_the_manual_lists_every_key_with_its_default_and_its_docstring():
     text = manual(PPOConfig)
-    assert "  kl_coef: float = 0.05\n      Price of one nat of KL from the reference." in text
+    assert "  kl_coef: float = 0.05\n      Price of one nat of KL(policy || reference)" in text
     assert "  policy: str (required)" in text
     assert "  clip_range_high: float | null = null" in text
     assert "  data.train.0.path: str (required)" in text
@@ -268,60 +280,132 @@ def test_accelerate_understands_every_launch_config(name: str):
 
 
 METHODS = [(stage, family) for family in SIBLINGS for stage in family]
-OWN = {"dpo": "dpo.yaml", "kto": "dpo.yaml"}
 
 
-@pytest.mark.parametrize("stage", [stage for stage, _ in METHODS])
-@pytest.mark.parametrize("family", ["demo", "qwen3-0.6b", "llama3-8b"])
-def test_one_word_is_changed_to_compare_methods(family: str, stage: str):
-    path = ROOT / "configs" / family / OWN.get(stage, "ppo.yaml")
-    config, note = load_stage(stage, path)
-    assert type(config) is CONFIG_OF[stage]
-    assert config.out == f"runs/{family}/{stage}"
-    assert "\n" not in note
-    if stage == path.stem:
-        assert note == ""
-    else:
-        assert f"the run is written to runs/{family}/{stage}" in note
-    if stage == "grpo" and family == "demo":
-        assert "grpo has no use for value_learning_rate, value_warmup_steps;" in note
+def test_every_stage_has_a_config_for_the_demo():
+    assert {path.stem for path in FILES if path.parent.name == "demo"} == set(CONFIG_OF)
 
 
-def test_what_siblings_share_keeps_its_value(tmp_path: Path):
-    path = written(tmp_path, PPO | {"kl_coef": 0.2, "learning_rate": 3e-4, "gamma": 0.9})
-    config, note = load_stage("rloo", path)
-    assert isinstance(config, RLOOConfig)
-    assert (config.kl_coef, config.learning_rate) == (0.2, 3e-4)
-    assert note == f"{path} is a sibling's: rloo has no use for gamma"
+def printed(error: pytest.ExceptionInfo[ConfigError]) -> list[str]:
+    """The command that a refusal prints, as the words that a shell makes of it."""
+    return shlex.split(str(error.value).split("`")[-2])
+
+
+@pytest.mark.parametrize(("stage", "family"), METHODS)
+@pytest.mark.parametrize("folder", ["demo", "qwen3-0.6b", "llama3-8b"])
+def test_a_siblings_config_is_refused_with_the_command_that_runs_it(folder, stage, family):
+    path = ROOT / "configs" / folder / f"{family[0]}.yaml"
+    plain = yaml.safe_load(path.read_text())
+    known = {f.name for f in fields(CONFIG_OF[stage])}
+    foreign = [key for key in plain if key not in known]
+    if not foreign:  # it is taken at its word, its folder included
+        two = ["per_device_train_batch_size=2"] * (stage == "kto")  # of DPO's, one is enough
+        assert load_stage(stage, path, two).out == plain["out"]
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_stage(stage, path, ["seed=7"])
+    assert f"{stage} has no use for {', '.join(foreign)}; run `" in str(caught.value)
+    program, name, file, *overrides = printed(caught)
+    assert (program, name, file) == ("rlhf", stage, str(path))
+    config = load_stage(stage, Path(file), overrides)
+    assert config.out == f"runs/{folder}/{stage}"
+    assert config.seed == 7
+    shared = to_dict(load_config(CONFIG_OF[family[0]], path))
+    own = to_dict(config)
+    for key in plain.keys() & known - {"out"}:
+        assert own[key] == shared[key], key
 
 
 @pytest.mark.parametrize(
-    ("stage", "given", "own"),
-    [("rloo", 1, 4), ("rloo", 8, 8), ("grpo", 1, 4), ("online-dpo", 1, 2), ("online-dpo", 8, 2),
-     ("best-of-n", 1, 4), ("best-of-n", 16, 16), ("ppo", 8, 8)],
-)  # fmt: skip
-def test_a_number_of_samples_that_cannot_be_gives_way(
-    tmp_path: Path, stage: str, given: int, own: int
+    ("stage", "value"), [("rloo", 1), ("grpo", 1), ("online-dpo", 8), ("best-of-n", 1)]
+)
+def test_a_value_that_only_siblings_can_use_is_named_and_the_command_does_without(
+    tmp_path: Path, stage: str, value: int
 ):
-    theirs = {"samples_per_prompt": given} | ({"gamma": 0.9} if stage != "ppo" else {})
-    config, note = load_stage(stage, written(tmp_path, PPO | theirs))
-    assert to_dict(config)["samples_per_prompt"] == own
-    assert (f"samples_per_prompt is {own} instead of {given}" in note) == (own != given)
+    path = written(tmp_path, PPO | {"samples_per_prompt": value})
+    with pytest.raises(ConfigError, match="`samples_per_prompt`: input should be") as caught:
+        load_stage(stage, path)
+    assert printed(caught) == ["rlhf", stage, str(path), "~samples_per_prompt"]
+    config = load_stage(stage, path, ["~samples_per_prompt"])
+    assert to_dict(config)["samples_per_prompt"] == (2 if stage == "online-dpo" else 4)
 
 
-def test_only_a_siblings_yaml_is_adapted_and_only_where_it_is_known(tmp_path: Path):
-    for keys, message in [
-        ({"samples_per_prompt": 1}, "samples_per_prompt"),  # nothing says that it is PPO's
+def test_an_override_that_only_siblings_know_is_left_out_of_the_command(tmp_path: Path):
+    path = written(tmp_path, PPO)
+    with pytest.raises(ConfigError, match="rloo has no use for gamma") as caught:
+        load_stage("rloo", path, ["kl_coef=0.1", "gamma=0.9", "out=runs/a b"])
+    assert printed(caught) == ["rlhf", "rloo", str(path), "kl_coef=0.1", "out=runs/a b"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
         ({"gamma": 0.9, "gama": 1.0}, "unknown key `gama`"),
         ({"gamma": 0.9, "sft": "x"}, "unknown key `sft`"),
-    ]:
-        with pytest.raises(ConfigError, match=message):
-            load_stage("rloo", written(tmp_path, PPO | keys))
-    for override, message in [("gamma=0.9", "unknown key `gamma`"), ("samples_per_prompt=1", "2")]:
-        with pytest.raises(ConfigError, match=message):
-            load_stage("rloo", written(tmp_path, PPO | {"lam": 0.9}), [override])
-    config, _ = load_stage("rloo", written(tmp_path, PPO | {"out": "runs/ppo"}), ["out=runs/ppo"])
-    assert config.out == "runs/ppo"
+        ({"gamma": 0.9, "samples_per_prompt": 1, "rollout_batch_size": 6}, "unknown key `gamma`"),
+    ],
+)
+def test_no_command_is_printed_that_would_be_refused_too(tmp_path: Path, keys, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_stage("rloo", written(tmp_path, PPO | keys))
+    assert "run `" not in str(caught.value)
+
+
+def test_a_key_with_a_tilde_has_its_default(tmp_path: Path):
+    path = written(tmp_path, SFT | {"seed": 3, "trainer": {"adam_beta1": 0.8, "optim": "sgd"}})
+    config = load_config(SFTConfig, path, ["~seed", "~trainer.optim"])
+    assert (config.seed, config.trainer) == (0, {"adam_beta1": 0.8})
+
+
+@pytest.mark.parametrize("stage", CONFIG_OF)
+def test_no_yaml_is_needed_and_what_is_missing_is_named_with_an_example(stage: str):
+    with pytest.raises(ConfigError) as caught:
+        load_stage(stage, None)
+    said = str(caught.value)
+    assert said.startswith("command line: `data` is missing; ")
+    example = said.split("for example `rlhf ")[1].removesuffix("`")
+    assert example == minimal(stage)
+    name, *words = shlex.split(example)
+    for word in words:
+        assert (key := word.split("=")[0].split(".")[0]) in said.split("for example")[0], key
+    config = load_stage(name, None, words)
+    assert [source.path for source in config.data.train] == ["FILE"]
+    assert config.out == ""
+
+
+@pytest.mark.parametrize("stage", CONFIG_OF)
+def test_a_starter_loads_as_it_is_and_with_every_default_written_out(stage: str, tmp_path: Path):
+    text = starter(stage)
+    config = load_stage(stage, written(tmp_path, text))
+    assert config == load_stage(stage, None, shlex.split(minimal(stage))[1:])
+    lines = [re.sub(r"^( *)#(?! \S)", r"\1", line) for line in text.splitlines()]
+    assert load_stage(stage, written(tmp_path, "\n".join(lines))) == config
+    spoken = {line.split(":")[0].strip(" -") for line in lines if not line.strip().startswith("#")}
+    assert spoken >= {field.name for field in fields(CONFIG_OF[stage])}
+    assert "# The run folder to write" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        (["data.train=a.jsonl"], ["a.jsonl"]),
+        (["data.train=a.jsonl, b.jsonl"], ["a.jsonl", "b.jsonl"]),
+        (["data.train=[a.jsonl, 'b,c.jsonl']"], ["a.jsonl", "b,c.jsonl"]),
+        (["data.train=[a.jsonl, {path: b.jsonl, weight: 2}]"], ["a.jsonl", "b.jsonl"]),
+        (["data.train.0.path=a.jsonl"], ["a.jsonl"]),
+        (["data.train=a", "data.eval=b"], ["a"]),
+    ],
+)
+def test_training_data_may_be_named_by_their_paths_alone(words: list[str], paths: list[str]):
+    config = load_stage("sft", None, ["model.base=b", *words])
+    assert [source.path for source in config.data.train] == paths
+    again = load_stage("sft", None, ["model.base=b", *words, "seed=0"])
+    assert config == again
+
+
+def test_a_missing_key_deep_down_is_named_by_its_whole_name():
+    with pytest.raises(ConfigError, match=r"`data\.train\.0\.path` is missing; `model\.base` is"):
+        load_stage("sft", None, ["model.tuning=lora", "data.train.0.format=hh"])
 
 
 @pytest.mark.parametrize(
@@ -342,3 +426,14 @@ def test_kto_needs_two_rows_in_a_batch():
     own = {"out": "x", "sft": "s", "data": {"train": [{"path": "t"}]}}
     with pytest.raises(ConfigError, match="at least 2: KTO measures the KL"):
         build(KTOConfig, own | {"per_device_train_batch_size": 1})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("value_warmup_steps", "value_warmup_rollouts"), ("is_cap", "importance_weight_cap")],
+)
+def test_a_key_under_its_old_name_is_refused_with_the_new_one(old, new):
+    with pytest.raises(ConfigError, match=f"`{old}` is called `{new}` now"):
+        build(PPOConfig, {"out": "x", "policy": "p", "reward": "r", old: 2})
+    with pytest.raises(ConfigError, match=f"unknown key `{old}`; "):  # it never was one there
+        build(RewardConfig, {"out": "x", "sft": "p", old: 2})

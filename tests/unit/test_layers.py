@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # name that fits decides.
 ROWS = [
     {"rlhf"},
-    {"rlhf.errors", "rlhf.processes"},
+    {"rlhf.errors", "rlhf.processes", "rlhf.shipped"},
     {"rlhf.records"},
     {"rlhf.config"},
     {"rlhf.provenance"},

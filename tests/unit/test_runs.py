@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from rlhf.runs import (
     is_run,
     list_runs,
     list_unfinished,
+    name_by_date,
     new_run,
     newest_checkpoint,
     open_run,
@@ -508,3 +511,38 @@ def test_a_run_with_weights_has_a_card(config: Config, tmp_path: Path):
 
 def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_runs_that_start_in_the_same_second_have_names_of_their_own(tmp_path, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 12, 1, 15, 30, tzinfo=tz or UTC)
+
+    monkeypatch.setattr("rlhf.runs.names.datetime", Clock)
+    root = tmp_path / "runs"
+    with name_by_date("sft", root) as one, name_by_date("sft", root) as two:
+        assert one.name.startswith("sft-20261201-")
+        assert two.name == f"{one.name}-2"
+        finish(one)
+        with name_by_date("sft", root) as three:
+            assert three.name == f"{one.name}-3"
+    assert [path.name for path in root.iterdir()] == [one.name], (
+        "a name that is not used is given up"
+    )
+
+
+def test_many_processes_at_once_get_as_many_names(tmp_path):
+    def named(_: int) -> str:
+        with name_by_date("sft", tmp_path) as out:
+            finish(out)
+            return out.name
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(named, range(24)))) == 24
+    assert len(list_runs(tmp_path)) == 24
+
+
+def test_a_config_without_a_folder_is_refused():
+    with pytest.raises(RunError, match="names no folder to write"), new_run("sft", Config(out="")):
+        pass

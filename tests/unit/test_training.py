@@ -1,7 +1,10 @@
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 from trl.trainer.dpo_config import DPOConfig as DPOArguments
 from trl.trainer.sft_config import SFTConfig as SFTArguments
 
@@ -10,6 +13,7 @@ from rlhf.errors import ConfigError
 from rlhf.runs import Run
 from rlhf.training import arguments as training
 from rlhf.training.arguments import drive_one_gpu, training_arguments
+from rlhf.training.launch import check_launch
 from tests.stages import config
 
 
@@ -102,3 +106,49 @@ def test_one_process_drives_one_gpu(tmp_path, caplog):
     drive_one_gpu(made)
     assert made.n_gpu == 1
     assert "one of 4 GPUs is used" in caplog.text
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    """Let this process see what ``accelerate launch`` with ``options`` tells the one it starts."""
+    with monkeypatch.context() as clean:
+        for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "MASTER_"))]:
+            clean.delenv(name)
+        arguments = launch_command_parser().parse_args(["--cpu", *options, "-m", "rlhf"])
+        resolved, *_ = cast("Any", _validate_launch_command(arguments))
+        _, environment = prepare_simple_launcher_cmd_env(resolved)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_one_process_where_several_were_asked_for_is_refused_with_the_remedy(monkeypatch):
+    launched(monkeypatch, "--num_processes", "1")
+    check_launch()
+    launched(monkeypatch, "--num_processes", "2")
+    with pytest.raises(ConfigError, match=r"asked for several processes and started one.*torchrun"):
+        check_launch()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_launch()
+
+
+def test_processes_of_mpi_which_would_train_apart_are_refused(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+    check_launch()
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"MPI's processes do not train together.*torchrun"):
+        check_launch()
+
+
+@pytest.mark.parametrize("way", ["MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_a_way_of_sharing_the_work_that_no_stage_has_is_refused(way: str, monkeypatch):
+    monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=f"no stage trains with .*--use_{way.lower()}"):
+        check_launch()
+
+
+def test_a_launch_that_asks_for_another_precision_than_the_stage_is_refused(tmp_path, monkeypatch):
+    launched(monkeypatch, "--mixed_precision", "no")
+    arguments(tmp_path)
+    launched(monkeypatch, "--mixed_precision", "bf16")
+    with pytest.raises(ConfigError, match=r"mixed_precision: bf16, .* let the stage decide"):
+        arguments(tmp_path)

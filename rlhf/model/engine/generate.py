@@ -68,7 +68,8 @@ def sample_ids(
     try:
         for chunk in _batches(model, prompts, sampling.batch_size):
             ids, mask = padded([prompts[i] for i in chunk], tokenizer, model.device)
-            batch = _Batch(ids, mask, chances[chunk].to(model.device), tuple(stops))
+            chance = chances[chunk].to(model.device, widest_float(model.device))
+            batch = _Batch(ids, mask, chance, tuple(stops))
             if learns_prompt(model):
                 drawn = _drawn_behind_prefix(model, batch, sampling)
             else:
@@ -167,10 +168,19 @@ def draw(
     """The token at which each row's cumulative probability passes its ``noise``, from 0 to 1."""
     if temperature == 0:
         return logits.argmax(dim=-1)
+    probabilities = at_temperature(logits, temperature).softmax(dim=-1)
+    if widest_float(logits.device) != torch.float64:
+        probabilities, noise = probabilities.cpu(), noise.cpu()
     # in fp32 a sum over a large vocabulary would lose its tail
-    passed = at_temperature(logits, temperature).softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    passed = probabilities.cumsum(dim=-1, dtype=torch.float64)
     at = noise.double()[:, None] * passed[:, -1:]
-    return torch.searchsorted(passed, at, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    tokens = torch.searchsorted(passed, at, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    return tokens.to(logits.device)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The widest numbers that a device holds: Apple's GPUs have no fp64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class _Drawn(LogitsProcessor):

@@ -4,11 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rlhf.chat import encode_prompt
 from rlhf.config import ModelConfig
 from rlhf.model.adapters import new_adapter
-from rlhf.model.engine.generate import Sampling, draw, noise, sample_ids
+from rlhf.model.engine.generate import Sampling, draw, noise, sample_ids, widest_float
 from rlhf.model.load import load_base, load_tokenizer
 from rlhf.model.start import Start
 from rlhf.records import Prompt
@@ -67,3 +70,28 @@ def test_noise_follows_from_the_seed_and_the_number_alone():
     torch.manual_seed(0)
     free = noise(5, Sampling(4))
     assert not torch.equal(noise(5, Sampling(4)), free)
+
+
+class _Wide(TorchDispatchMode):
+    """Notes the devices on which 64-bit floats are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64:
+                self.devices.add(tensor.device.type)
+        return out
+
+
+def test_tokens_are_drawn_on_a_device_that_has_no_64_bit_floats():
+    with FakeTensorMode(), _Wide() as seen:
+        logits, chance = torch.empty(2, 5, device="mps"), torch.empty(2, device="mps")
+        tokens = draw(logits, 1.0, chance)
+    assert tokens.device.type == "mps"
+    assert seen.devices == {"cpu"}
+    assert widest_float(torch.device("mps")) == torch.float32
+    assert widest_float(torch.device("cuda")) == torch.float64

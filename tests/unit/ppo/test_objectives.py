@@ -9,11 +9,12 @@ from torch.testing import assert_close
 
 from rlhf.ppo.objectives import (
     adapted_kl_coef,
+    approximate_kl,
+    clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
     gae,
-    k2_loss,
     kl_penalized_rewards,
     masked_mean,
     overlong_penalty,
@@ -261,32 +262,6 @@ def test_longer_responses_bear_no_less(lengths, buffer):
     assert (found.diff() >= 0).all()
 
 
-def test_k2_by_hand_and_its_gradient_is_that_of_the_kl():
-    new = row(-1.0, -2.0, NAN).requires_grad_()
-    loss = k2_loss(new, row(-1.5, -1.0, NAN), mask(1, 1, 0))
-    assert loss.item() == pytest.approx((0.25 + 1.0) / 4)
-    # over all outcomes, weighed by how likely the policy draws them: d KL / d logits
-    logits = torch.tensor([[0.3, -0.2, 1.1]], dtype=torch.float64, requires_grad=True)
-    ref = torch.tensor([[0.1, 0.4, -0.5]], dtype=torch.float64).log_softmax(-1)
-    logprobs = logits.log_softmax(-1)
-    p = logprobs.exp().detach()
-    every = torch.ones(1, 1, dtype=torch.bool)
-    each = [k2_loss(logprobs[:, [i]], ref[:, [i]], every) for i in range(3)]
-    drawn = (p[0] * torch.stack(each)).sum()
-    [found] = torch.autograd.grad(drawn, logits, retain_graph=True)
-    [want] = torch.autograd.grad((logprobs.exp() * (logprobs - ref)).sum(), logits)
-    assert_close(found, want)
-
-
-@given(st.lists(st.floats(-5, 0), min_size=1, max_size=6), st.integers(0, 3))
-def test_k2_is_never_negative_and_padding_changes_nothing(logprobs, padding):
-    x = torch.tensor([[*logprobs, *[NAN] * padding]])
-    there = torch.tensor([[True] * len(logprobs) + [False] * padding])
-    found = k2_loss(x, torch.full_like(x, -1.0), there)
-    assert found >= 0
-    assert_close(found, 0.5 * (torch.tensor(logprobs) + 1).square().mean())
-
-
 def test_importance_weights_by_hand():
     weights = truncated_importance_weights(
         row(math.log(0.5), math.log(0.1), math.log(0.9), NAN),
@@ -327,7 +302,22 @@ def test_a_weight_multiplies_the_loss_of_its_token_and_no_other(episode, clip, d
     # a positive factor may be taken into the advantage
     inside = clipped_policy_loss(logprobs, old, advantages * weights, where, **keys)
     assert_close(weighted, inside)
-    pulled = k2_loss(logprobs, old, where, weights=weights, num_tokens=1)
-    each = [w * (a - b) ** 2 / 2 for w, a, b in
-            zip(*(kept(x, where) for x in (weights, logprobs, old)), strict=True)]  # fmt: skip
-    assert float(pulled) == pytest.approx(sum(each), rel=1e-6, abs=1e-12)
+
+
+def test_the_share_that_is_clipped_knows_both_bounds():
+    old = row(0.0, 0.0, 0.0, 0.0, 0.0)
+    ratios = torch.tensor([[1.25, 1.25, 1.0, 0.9, 9.0]])
+    there = mask(1, 1, 1, 1, 0)
+    new = ratios.log().to(old)
+    assert clip_fraction(new, old, there, clip_range=0.2, clip_range_high=0.28) == 0
+    assert clip_fraction(new, old, there, clip_range=0.2) == 0.5
+    assert clip_fraction(new, old, there, clip_range=0.05, clip_range_high=0.28) == 0.25
+
+
+def test_how_far_a_policy_has_gone_is_a_number_however_far_it_is():
+    # exp(1) - 1 - 1 and exp(0) - 1 - 0, over two tokens
+    near = approximate_kl(row(1.0, 0.0, 5.0), row(0.0, 0.0, 0.0), mask(1, 1, 0))
+    assert_close(near, torch.tensor((math.e - 2) / 2, dtype=torch.float64))
+    far = approximate_kl(row(200.0), row(-200.0), mask(1))
+    assert far.isfinite()
+    assert far > 1e6
