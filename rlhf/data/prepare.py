@@ -163,8 +163,8 @@ def _nothing_left(data: DataConfig, counts: Counter[str]) -> str:
         and counts["same_responses"] + counts["duplicate"] >= counts["read"]
     ):
         return (
-            f"{paths}: chosen and rejected are the same text in all {counts['same_responses']} "
-            "pairs; there is nothing to learn from; check the columns"
+            f"{paths}: chosen and rejected are the same text in all "
+            f"{counts['same_responses'] + counts['repeated']} pairs; there is nothing to learn from; check the columns"
         )
     reasons = ", ".join(f"{v} {k}" for k, v in counts.items() if v and k != "read")
     return (

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from rlhf.records import Feedback, Metadata, Preference
 
@@ -23,11 +23,12 @@ def settled(records: Sequence[T], counts: Counter[str], *, keep_ties: bool = Fal
         if _num_votes(record) > 1 and any(_is_copy(record, other) for other in group):
             counts["duplicate"] += 1
         else:
-            counts["repeated"] += bool(group)
             group.append(record)
+    if repeated := sum(len(group) - 1 for group in groups.values()):
+        counts["repeated"] += repeated
     found: list[T] = []
     for group in groups.values():
-        one = group[0] if len(group) == 1 else cast("T", _JOINED[type(group[0])](group))
+        one = group[0] if len(group) == 1 else _joined(group)
         if _is_tie(one) and not (keep_ties and isinstance(one, Preference)):
             counts["tie"] += 1
         else:
@@ -122,4 +123,6 @@ def _lead(rating: Feedback) -> int:
     return round(number * rating.provenance.get("margin", 1.0)) if number > 1 else 1
 
 
-_JOINED = {Preference: _preference, Feedback: _feedback}
+def _joined(group: Sequence[T]) -> T:
+    join = _preference if isinstance(group[0], Preference) else _feedback
+    return cast("T", cast("Any", join)(group))

@@ -190,7 +190,8 @@ def _settled(items: Iterable[tuple[str, Item]], counts: Counter[str]) -> Iterato
         _, _, given = open_.setdefault(item.comparison.id, (place, item.comparison, {}))
         for number, vote in enumerate(item.votes):
             key = (item.keys[number] if item.keys else "") or len(given)
-            counts["repeated_vote"] += key in given
+            if key in given:
+                counts["repeated_vote"] += 1
             given[key] = vote
     for place, comparison, given in open_.values():
         count = tally(given.values())
@@ -228,9 +229,10 @@ def _brought_together(
     ties = kind is Preference and labels == "votes"
     for one in settled(preferences, counts, keep_ties=ties):
         why = _too_few(one, source, kind, ties=ties)
-        counts[why or ""] += bool(why)
         if why is None:
             yield str(one.provenance.get("origin", source.path)), one
+        else:
+            counts[why] += 1
     apart = kind is Feedback and labels == "votes"
     for one in ratings if apart else settled(ratings, counts):
         yield str(one.provenance.get("origin", source.path)), one

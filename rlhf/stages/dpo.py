@@ -3,7 +3,7 @@
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -88,11 +88,10 @@ class PreferenceTrainer(PairStageTrainer, DPOTrainer):
         num_filled = inputs.pop("num_filled", 0)
         votes = [inputs.pop(name) for name in ("share", "weight") if name in inputs]
         if votes:
-            found = self._of_votes(model, inputs, *votes)
+            mean = self._of_votes(model, inputs, *votes)
             if num_filled:
                 self._of_filled(inputs, num_filled)
-            found = (found, {}) if return_outputs else found
-            return found if return_outputs else self.of_step(found, inputs, num_items_in_batch)
+            return (mean, {}) if return_outputs else self.of_step(mean, inputs, num_items_in_batch)
         found = super().compute_loss(model, inputs, return_outputs)
         if return_outputs:
             return found
@@ -118,7 +117,7 @@ class PreferenceTrainer(PairStageTrainer, DPOTrainer):
         reference = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
         scored = inputs | {"ref_chosen_logps": reference[0], "ref_rejected_logps": reference[1]}
         self.precompute_ref_logps = True
-        super().compute_loss(recorded, scored)
+        super().compute_loss(cast("Any", recorded), scored)
         self.precompute_ref_logps = False
         of_answer = logprobs[0][:, 1 - inputs["input_ids"].shape[1] :].sum(dim=1)
         chosen, rejected = of_answer.chunk(2)

@@ -72,7 +72,7 @@ def run(config: KTOConfig, *, resume: bool = False) -> Path:
                 eval_dataset=encode(records.eval) or None,
                 processing_class=tokenizer,
             )
-        some = _of_two_responses(cast("Dataset", trainer.train_dataset))
+        some = _of_two_responses(trainer.train_dataset)
         trainer.data_collator = partial(mismatched, collate=trainer.data_collator, some=some)
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         folder.record(base=start.facts(), data=records.files, records=records.notes)

@@ -111,7 +111,7 @@ class PairStageTrainer(StageTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        columns = cast("list[str]", self._signature_columns)
+        columns = self._signature_columns
         self._signature_columns = [*columns, *(name for name in _VOTES if name not in columns)]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:  # noqa: ANN401
