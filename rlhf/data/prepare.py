@@ -164,7 +164,8 @@ def _nothing_left(data: DataConfig, counts: Counter[str]) -> str:
     ):
         return (
             f"{paths}: chosen and rejected are the same text in all "
-            f"{counts['same_responses'] + counts['repeated']} pairs; there is nothing to learn from; check the columns"
+            f"{counts['same_responses'] + counts['repeated']} pairs; "
+            "there is nothing to learn from; check the columns"
         )
     reasons = ", ".join(f"{v} {k}" for k, v in counts.items() if v and k != "read")
     return (

@@ -5,14 +5,14 @@ import math
 
 import pytest
 
-from rlhf.config import DPOConfig, KTOConfig, RewardConfig
+from rlhf.config import DPOConfig, RewardConfig, build
 from rlhf.data.prepare import load
 from rlhf.model.scorer import load_scorer
 from rlhf.records import Preference
 from rlhf.runs import open_run
-from rlhf.stages import dpo, kto, reward
+from rlhf.stages import dpo, reward
 from tests import tiny
-from tests.stages import QLORA, config
+from tests.stages import QLORA
 
 pytestmark = pytest.mark.integration
 
@@ -31,19 +31,27 @@ def forty_to_ten(tmp_path_factory):
     return path
 
 
-def keys(base, path, **others):
-    return {
-        "model": QLORA | {"base": str(base), "tuning": "lora"},
-        "data": {"train": [{"path": str(path)}], "max_length": 200, "eval_fraction": 0},
-        "labels": "votes",
-        "max_steps": 120,
-        "learning_rate": 5e-3,
-        **others,
-    }
+def votes_config(kind, out, base, path, **keys):
+    return build(
+        kind,
+        {
+            "out": str(out),
+            "model": QLORA | {"base": str(base), "tuning": "lora"},
+            "data": {"train": [{"path": str(path)}], "max_length": 200, "eval_fraction": 0},
+            "labels": "votes",
+            "per_device_train_batch_size": 4,
+            "max_steps": 120,
+            "learning_rate": 5e-3,
+            "warmup_steps": 0,
+            "logging_steps": 1,
+            "save_steps": 1000,
+            **keys,
+        },
+    )
 
 
 def test_a_reward_model_learns_the_log_odds_of_the_votes(base, forty_to_ten, tmp_path):
-    made = config(RewardConfig, tmp_path / "rm", forty_to_ten, **keys(base, forty_to_ten))
+    made = votes_config(RewardConfig, tmp_path / "rm", base, forty_to_ten)
     reward.run(made)
     assert open_run(tmp_path / "rm").facts["records"] == {"repeated": 196, "read": 4, "train": 4}
     pairs = load(made.data, Preference, "votes").train
@@ -57,7 +65,7 @@ def test_a_reward_model_learns_the_log_odds_of_the_votes(base, forty_to_ten, tmp
 
 
 def test_dpo_learns_the_log_odds_of_the_votes(base, forty_to_ten, tmp_path):
-    made = config(DPOConfig, tmp_path / "dpo", forty_to_ten, **keys(base, forty_to_ten, beta=0.5))
+    made = votes_config(DPOConfig, tmp_path / "dpo", base, forty_to_ten, beta=0.5)
     dpo.run(made)
     last = [m for m in open_run(tmp_path / "dpo").read_metrics() if "rewards/margins" in m][-1]
     assert last["rewards/margins"] == pytest.approx(math.log(4), abs=0.15)

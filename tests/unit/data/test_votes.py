@@ -190,7 +190,7 @@ def test_what_is_called_bad_is_never_imitated(tmp_path, bad):
     said = [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "x"}]
     rows = [
         {"messages": said, "label": bad},
-        {"messages": said[:1] + [said[1] | {"content": "y"}], "label": True},
+        {"messages": [*said[:1], said[1] | {"content": "y"}], "label": True},
     ]
     [found] = read(write(tmp_path, rows), Demonstration)
     assert found.messages[-1].content == "y"
@@ -200,10 +200,10 @@ def test_what_is_called_bad_is_never_imitated(tmp_path, bad):
     assert found.messages[-1].content == "y"
 
 
-def test_a_negative_margin_is_refused(tmp_path):
+def test_a_negative_margin_is_refused():
     record = Preference(Prompt.from_text("Q?"), "a", "b", -0.5, provenance={"origin": "f:3"})
     data = DataConfig(train=[SourceConfig(path="f")])
-    with pytest.raises(DataError, match="f:3: has the negative margin -0.5"):
+    with pytest.raises(DataError, match=r"f:3: has the negative margin -0\.5"):
         reward_dataset([record], tiny.tokenizer(), data, use_margin=True)
 
 
@@ -263,6 +263,6 @@ def test_any_annotations_are_votes_or_one_clear_error(tmp_path_factory, annotati
     try:
         found = read(write(folder, [task]), Preference)
     except DataError as error:
-        assert "a.jsonl" in str(error)
+        assert "a.jsonl" in str(error)  # noqa: PT017 - either is right
     else:
         assert all(p.chosen == "x" and p.num_votes for p in found)
