@@ -173,6 +173,20 @@ def test_an_annotation_counts_once_and_what_is_no_answer_is_counted(tmp_path, ca
     assert "2 empty annotation" in caplog.text
 
 
+def test_a_battle_that_is_listed_twice_counts_once(tmp_path):
+    talks = {
+        f"conversation_{side}": [
+            {"role": "user", "content": "Q?"},
+            {"role": "assistant", "content": side},
+        ]
+        for side in "ab"
+    }
+    row = {"question_id": "7", "winner": "model_a", "judge": "ann", "anony": True} | talks
+    row |= {"model_a": "m", "model_b": "n"}
+    [found] = read(write(tmp_path, [row, row, row | {"question_id": "8"}]), Preference)
+    assert (found.chosen, found.num_votes) == ("a", 2)
+
+
 def test_ranks_that_are_strings_are_read(tmp_path):
     ranks = [{"value": "response-1", "rank": "2"}, {"value": "response-2", "rank": "1"}]
     row = {
