@@ -209,6 +209,7 @@ def settle(comparison: Comparison, votes: Sequence[Vote]) -> Preference | None:
             "comparison": comparison.id,
             "chosen_policy": winner.policy,
             "rejected_policy": loser.policy,
+            **({"both_bad": count.both_bad} if count.both_bad else {}),
             **comparison.metadata,
         },
     )

@@ -10,6 +10,7 @@ Tuning = Literal[
 ]
 Quantization = Literal["auto", "none", "int8", "nf4"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Labels = Literal["majority", "votes"]
 Format = Literal[
     "auto", "records", "preference", "messages", "prompt_completion", "unpaired",
     "hh", "alpaca", "sharegpt", "votes", "text", "arena", "argilla", "label_studio",
@@ -91,6 +92,12 @@ class SourceConfig:
     """How often the source is drawn, relative to its size."""
     limit: Count | None = None
     """Use the first so many records only."""
+    min_agreement: Fraction | None = None
+    """Least share of all votes that the preferred response must have. None leaves out what most
+    raters called bad on both sides, and has SFT imitate only what at least half preferred; 0 keeps
+    every preference."""
+    min_votes: Count = 1
+    """Least number of votes on a preference; one that does not say has one."""
 
 
 def _sources(given: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
@@ -216,6 +223,15 @@ class RewardConfig(_FromRun):
     learning_rate: Positive = 1e-4
     use_margin: bool = False
     """Subtract the votes' margin inside the loss (Touvron et al. 2023, eq. 2)."""
+    labels: Labels = "majority"
+    """What repeated judgements of a pair teach: majority, that the response with more votes is
+    better; votes, how many voted for each, ties as half, every vote weighing the same."""
+
+    @model_validator(mode="after")
+    def _margin_or_votes(self) -> Self:
+        if self.use_margin and self.labels == "votes":
+            raise ValueError("use_margin and labels: votes both use the votes; choose one")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -229,6 +245,15 @@ class DPOConfig(_FromRun):
     means over a response's tokens (TRL), so that its beta counts nats per token."""
     loss_type: Literal["sigmoid", "ipo", "hinge", "robust"] = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    labels: Labels = "majority"
+    """What repeated judgements of a pair teach: majority, that the response with more votes is
+    better; votes, how many voted for each, ties as half, every vote weighing the same."""
+
+    @model_validator(mode="after")
+    def _sigmoid_of_votes(self) -> Self:
+        if self.labels == "votes" and (self.loss_type != "sigmoid" or self.label_smoothing):
+            raise ValueError("labels: votes needs loss_type: sigmoid without label_smoothing")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -245,6 +270,9 @@ class KTOConfig(_FromRun):
     undesirable_weight: Positive | None = None
     """Of a bad response, where a good one weighs 1; None so that all the bad ones together weigh as
     much as all the good ones (eq. 8)."""
+    labels: Labels = "majority"
+    """What repeated ratings of a response teach: majority, whether it is good; votes, each rating
+    on its own."""
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:

@@ -6,12 +6,14 @@ A prompt is held out by its content hash, so the same prompt is held out in ever
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from rlhf.config import DataConfig, SourceConfig
+from rlhf.config.stages import Labels
 from rlhf.data.mixture import weighted
 from rlhf.data.readers.files import digest
-from rlhf.data.sources import read
+from rlhf.data.repeated import responses_of, settled
+from rlhf.data.sources import read, report
 from rlhf.errors import DataError
 from rlhf.records import Demonstration, Feedback, Preference, Prompt, content_hash
 
@@ -30,19 +32,27 @@ class Loaded(Generic[K]):
     """How many records were read, and how many left out for which reason."""
 
 
-def load(data: DataConfig, kind: type[K]) -> Loaded[K]:
+def load(data: DataConfig, kind: type[K], labels: Labels = "majority") -> Loaded[K]:
     """The records that ``data`` names, clean and split.
 
-    Left out and counted: duplicates, preferences whose two responses are the same text, records
-    without a prompt, and training records whose prompt is among the evaluation records.
+    Left out and counted: duplicate demonstrations and prompts, preferences whose two responses are
+    the same text, records without a prompt, and training records whose prompt is among the
+    evaluation records. Judgements of the same responses, of whatever source, are votes and become
+    one record, at the place of the first; :func:`rlhf.data.sources.read` says what ``labels`` do.
 
     Raises:
         DataError: if a source cannot be read, or nothing is left to train on.
     """
     counts: Counter[str] = Counter()
     seen: set[object] = set()
-    eval_sources = [_clean(source, kind, seen, counts) for source in data.eval]
-    sources = [_clean(source, kind, seen, counts) for source in data.train]
+    eval_sources, sources = (
+        [_clean(source, kind, seen, counts, labels) for source in side]
+        for side in (data.eval, data.train)
+    )
+    if kind is Preference or (kind is Feedback and labels == "majority"):
+        eval_sources, sources = (
+            _settled_over(side, counts, labels) for side in (eval_sources, sources)
+        )
     held_out = [record for records in eval_sources for record in records]
     if data.eval:
         ids = {prompt_id(record) for record in held_out}
@@ -86,20 +96,45 @@ def held_out_ids(ids: Sequence[str], fraction: float) -> set[str]:
     return (found or {different[0]}) - ({different[-1]} if len(found) == len(different) else set())
 
 
-def _clean(source: SourceConfig, kind: type[K], seen: set[object], counts: Counter[str]) -> list[K]:
+def _clean(
+    source: SourceConfig,
+    kind: type[K],
+    seen: set[object],
+    counts: Counter[str],
+    labels: Labels,
+) -> list[K]:
     kept: list[K] = []
-    for record in read(source, kind):
-        counts["read"] += 1
+    left_out: Counter[str] = Counter()
+    records = read(source, kind, counts, labels=labels)
+    for record in records:
         why = _unusable(record)
         key = _key(record)
-        if why is None and key in seen:
+        if why is None and key is not None and key in seen:
             why = "duplicate"
         seen.add(key)
         if why:
-            counts[why] += 1
+            left_out[why] += 1
         else:
             kept.append(record)
+    report(source.path, left_out)
+    counts.update(left_out, read=len(records))
     return kept
+
+
+def _settled_over(sources: list[list[K]], counts: Counter[str], labels: Labels) -> list[list[K]]:
+    """The same, where several sources have judgements of the same responses."""
+    at: dict[object, int] = {}
+    for number, records in enumerate(sources):
+        for record in records:
+            at.setdefault(responses_of(cast("Preference", record)), number)
+    records = cast("list[Preference]", [record for records in sources for record in records])
+    found: list[list[K]] = [[] for _ in sources]
+    left_out: Counter[str] = Counter()
+    for one in settled(records, left_out, keep_ties=labels == "votes"):
+        found[at[responses_of(one)]].append(cast("K", one))
+    report("all sources together", left_out)
+    counts.update(left_out)
+    return found
 
 
 def _unusable(record: Preference | Demonstration | Prompt | Feedback) -> str | None:
@@ -114,14 +149,11 @@ def _unusable(record: Preference | Demonstration | Prompt | Feedback) -> str | N
     return None
 
 
-def _key(record: Preference | Demonstration | Prompt | Feedback) -> object:
+def _key(record: Preference | Demonstration | Prompt | Feedback) -> str | None:
+    """What is a duplicate where it is there twice; judgements are votes instead."""
     if isinstance(record, Demonstration):
         return content_hash(*(part for m in record.messages for part in (m.role, m.content)))
-    if isinstance(record, Prompt):
-        return record.id
-    if isinstance(record, Feedback):
-        return (record.prompt.id, record.response, record.good)
-    return (record.prompt.id, record.chosen, record.rejected)
+    return record.id if isinstance(record, Prompt) else None
 
 
 def _nothing_left(data: DataConfig, counts: Counter[str]) -> str:
@@ -131,8 +163,9 @@ def _nothing_left(data: DataConfig, counts: Counter[str]) -> str:
         and counts["same_responses"] + counts["duplicate"] >= counts["read"]
     ):
         return (
-            f"{paths}: chosen and rejected are the same text in all {counts['same_responses']} "
-            "pairs; there is nothing to learn from; check the columns"
+            f"{paths}: chosen and rejected are the same text in all "
+            f"{counts['same_responses'] + counts['repeated']} pairs; "
+            "there is nothing to learn from; check the columns"
         )
     reasons = ", ".join(f"{v} {k}" for k, v in counts.items() if v and k != "read")
     return (

@@ -8,11 +8,13 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from rlhf.config import SourceConfig
+from rlhf.config.stages import Labels
 from rlhf.data.readers.dialogue import Row
 from rlhf.data.readers.files import rows
 from rlhf.data.readers.foreign_tasks import LeftOut
 from rlhf.data.readers.formats import SHAPES, TURNS, Item, Shape
 from rlhf.data.readers.votes import Judged
+from rlhf.data.repeated import settled
 from rlhf.errors import DataError, reason
 from rlhf.records import (
     Comparison,
@@ -25,6 +27,7 @@ from rlhf.records import (
     Record,
     Vote,
     settle,
+    tally,
 )
 
 log = logging.getLogger(__name__)
@@ -48,18 +51,38 @@ _NEEDS = {
 }
 
 
-def read(source: SourceConfig, kind: type[R]) -> list[R]:
+def read(
+    source: SourceConfig,
+    kind: type[R],
+    counts: Counter[str] | None = None,
+    *,
+    labels: Labels = "majority",
+) -> list[R]:
     """All records of type ``kind`` in ``source``, in its order.
 
     What holds more than is asked for is taken apart: a preference is also a good and a bad
     response, and a demonstration of the good one, and everything has a prompt. Each record says
     where it came from, under ``origin`` in its metadata or provenance. Individual votes on one
-    comparison are settled; a comparison that neither response won is no preference and is left out.
+    comparison, and repeated judgements of the same responses, are settled; what neither response
+    won is no preference and is left out. With ``labels`` votes it is one of margin 0, and ratings
+    stay apart. ``counts`` learns how many were left out, and why; so does stderr.
 
     Raises:
         DataError: naming the file, the line and the remedy.
     """
-    return list(islice(_converted(source, kind), source.limit))
+    left_out: Counter[str] = Counter()
+    found = list(islice(_converted(source, kind, left_out, labels), source.limit))
+    report(source.path, left_out)
+    if counts is not None:
+        counts.update(left_out)
+    return found
+
+
+def report(path: str, counts: Counter[str]) -> None:
+    """Say on stderr what was brought together or left out."""
+    said = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.most_common() if n)
+    if said:
+        log.warning("%s: settled or left out: %s", path, said)
 
 
 def read_texts(source: SourceConfig) -> list[str]:
@@ -78,10 +101,14 @@ def read_texts(source: SourceConfig) -> list[str]:
     return found
 
 
-def _converted(source: SourceConfig, kind: type[R]) -> Iterator[R]:
+def _converted(
+    source: SourceConfig, kind: type[R], counts: Counter[str], labels: Labels
+) -> Iterator[R]:
     items = _items(source)
     if kind in (Preference, Feedback):
-        items = _settled(items)
+        items = _settled(items, counts)
+    if kind in (Preference, Feedback, Demonstration):
+        items = _brought_together(items, source, counts, kind, labels)
     if kind is Prompt and _is_plain(source.path):
         items = ((place, p) for place, item in items for p in _lines(item))
     empty = True
@@ -150,19 +177,80 @@ def _notes(place: str, row: Row) -> Metadata:
     return notes
 
 
-def _settled(items: Iterable[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
-    """The same, with the votes on each comparison brought together and settled."""
-    open_: dict[str, tuple[str, Comparison, list[Vote]]] = {}
+def _settled(items: Iterable[tuple[str, Item]], counts: Counter[str]) -> Iterator[tuple[str, Item]]:
+    """The same, with the votes on each comparison brought together and settled.
+
+    Who has voted on it before, or an annotation that is listed again, counts once: the last time.
+    """
+    open_: dict[str, tuple[str, Comparison, dict[object, Vote]]] = {}
     for place, item in items:
-        if isinstance(item, Judged):
-            entry = open_.setdefault(item.comparison.id, (place, item.comparison, []))
-            entry[2].extend(item.votes)
-        else:
+        if not isinstance(item, Judged):
             yield place, item
-    for place, comparison, votes in open_.values():
-        preference = settle(comparison, votes)
+            continue
+        _, _, given = open_.setdefault(item.comparison.id, (place, item.comparison, {}))
+        for number, vote in enumerate(item.votes):
+            key = (item.keys[number] if item.keys else "") or len(given)
+            if key in given:
+                counts["repeated_vote"] += 1
+            given[key] = vote
+    for place, comparison, given in open_.values():
+        count = tally(given.values())
+        preference = settle(comparison, list(given.values()))
         if preference:
             yield place, preference
+        elif count.n:
+            a, b = comparison.response_a.text, comparison.response_b.text
+            share, notes = count.a / count.n, {"origin": place, **comparison.metadata}
+            notes |= {"both_bad": count.both_bad} if count.both_bad else {}
+            yield place, Preference(comparison.prompt, a, b, 0.0, share or None, count.n, notes)
+        else:
+            counts["unanswered"] += 1
+
+
+def _brought_together(
+    items: Iterable[tuple[str, Item]],
+    source: SourceConfig,
+    counts: Counter[str],
+    kind: type,
+    labels: Labels,
+) -> Iterator[tuple[str, Item]]:
+    """The same, with repeated judgements settled, and without those too few agree on."""
+    preferences: list[Preference] = []
+    ratings: list[Feedback] = []
+    for place, item in items:
+        if isinstance(item, Preference):
+            preferences.append(item)
+        elif isinstance(item, Feedback):
+            ratings.append(item)
+        else:
+            yield place, item
+        if source.limit and max(len(preferences), len(ratings)) == source.limit:
+            break
+    ties = kind is Preference and labels == "votes"
+    for one in settled(preferences, counts, keep_ties=ties):
+        why = _too_few(one, source, kind, ties=ties)
+        if why is None:
+            yield str(one.provenance.get("origin", source.path)), one
+        else:
+            counts[why] += 1
+    apart = kind is Feedback and labels == "votes"
+    for one in ratings if apart else settled(ratings, counts):
+        yield str(one.provenance.get("origin", source.path)), one
+
+
+def _too_few(one: Preference, source: SourceConfig, kind: type, *, ties: bool) -> str | None:
+    """Why a preference is left out, if it is; see :class:`rlhf.config.SourceConfig`."""
+    number = one.num_votes or 1
+    if number < source.min_votes:
+        return "below_min_votes"
+    least = source.min_agreement
+    if least is None:
+        if 2 * one.provenance.get("both_bad", 0) > number:
+            return "both_bad"
+        least = 0.5 if kind is Demonstration else 0.0
+    elif ties and one.margin == 0:
+        return None
+    return "below_min_agreement" if (one.agreement or 1.0) < least else None
 
 
 def _mismatch(place: str, item: Item, kind: type) -> DataError:

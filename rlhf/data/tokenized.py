@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 from typing import Any, TypeVar
 
 from datasets import Dataset
@@ -9,6 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.chat import encode_demonstration, encode_prompt, encode_response
 from rlhf.config import DataConfig
+from rlhf.config.stages import Labels
+from rlhf.data.repeated import vote_share
 from rlhf.errors import DataError
 from rlhf.records import Demonstration, Feedback, Preference, Prompt
 
@@ -33,12 +36,20 @@ def sft_dataset(
 
 
 def preference_dataset(
-    records: Sequence[Preference], tokenizer: PreTrainedTokenizerFast, data: DataConfig
+    records: Sequence[Preference],
+    tokenizer: PreTrainedTokenizerFast,
+    data: DataConfig,
+    *,
+    labels: Labels = "majority",
 ) -> Dataset:
-    """For DPO: ``prompt_ids``, and ``chosen_ids`` and ``rejected_ids`` that go on after it."""
+    """For DPO: ``prompt_ids``, and ``chosen_ids`` and ``rejected_ids`` that go on after it.
+
+    With ``labels`` votes also ``share`` and ``weight``, see :func:`_of_votes`.
+    """
+    of_votes = _of_votes(records, labels)
 
     def encode(record: Preference) -> Columns:
-        return {
+        return of_votes(record) | {
             "prompt_ids": encode_prompt(tokenizer, record.prompt),
             "chosen_ids": encode_response(tokenizer, record.prompt, record.chosen),
             "rejected_ids": encode_response(tokenizer, record.prompt, record.rejected),
@@ -73,25 +84,46 @@ def reward_dataset(
     data: DataConfig,
     *,
     use_margin: bool = False,
+    labels: Labels = "majority",
 ) -> Dataset:
     """For the reward model: ``chosen_ids`` and ``rejected_ids`` with the prompt in front of both.
 
+    With ``labels`` votes also ``share`` and ``weight``, see :func:`_of_votes`.
+
     Raises:
-        DataError: if the margin is asked for and some record has none.
+        DataError: if the margin is asked for and some record has none, or a negative one.
     """
+    of_votes = _of_votes(records, labels)
 
     def encode(record: Preference) -> Columns:
         chosen, rejected = encode_pair(record, tokenizer)
-        row: Columns = {"chosen_ids": chosen, "rejected_ids": rejected}
+        row: Columns = of_votes(record) | {"chosen_ids": chosen, "rejected_ids": rejected}
         if use_margin:
             if record.margin is None:
                 raise DataError("has no margin; set use_margin: false or give settled votes")
+            if record.margin < 0:
+                raise DataError(
+                    f"has the negative margin {record.margin:g}, which would reward the rejected "
+                    "response; swap the two, or set use_margin: false"
+                )
             row["margin"] = record.margin
         return row
 
     return _fitting(
         records, encode, lambda row: max(len(row["chosen_ids"]), len(row["rejected_ids"])), data
     )
+
+
+def _of_votes(records: Sequence[Preference], labels: Labels) -> Callable[[Preference], Columns]:
+    """The columns of a pair's votes, none with ``labels`` majority.
+
+    ``share`` is the chosen response's share of the votes, ties as half, and ``weight`` their number
+    over its mean. So the mean over the pairs is that over all votes, each in its own direction.
+    """
+    if labels == "majority" or not records:
+        return lambda _: {}
+    mean = fmean(record.num_votes or 1 for record in records)
+    return lambda record: {"share": vote_share(record), "weight": (record.num_votes or 1) / mean}
 
 
 def encode_pair(

@@ -3,8 +3,9 @@
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from peft import PeftModel
 from transformers import set_seed
 from trl.trainer.dpo_config import DPOConfig as DPOArguments
@@ -28,7 +29,7 @@ from rlhf.training.arguments import (
     within_context,
 )
 from rlhf.training.samples import record_samples
-from rlhf.training.trainer import PairStageTrainer
+from rlhf.training.trainer import PairStageTrainer, loss_of_votes
 
 
 def run(config: DPOConfig, *, resume: bool = False) -> Path:
@@ -36,12 +37,12 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
     set_seed(config.seed)
     start = starting_point(config.model, config.sft)
     refuse("dpo", start.tuning)
-    records = load(config.data, Preference)
+    records = load(config.data, Preference, config.labels)
     parents = {"sft": start.parent} if start.parent else {}
     with new_run("dpo", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
         data = within_context(config.data, model)
-        encode = partial(preference_dataset, tokenizer=tokenizer, data=data)
+        encode = partial(preference_dataset, tokenizer=tokenizer, data=data, labels=config.labels)
         with unrounded(model):
             trainer = PreferenceTrainer(
                 model=model,
@@ -85,12 +86,44 @@ class PreferenceTrainer(PairStageTrainer, DPOTrainer):
     ) -> Any:  # noqa: ANN401
         """What the micro-batch contributes to the mean over the pairs of the step."""
         num_filled = inputs.pop("num_filled", 0)
+        votes = [inputs.pop(name) for name in ("share", "weight") if name in inputs]
+        if votes:
+            mean = self._of_votes(model, inputs, *votes)
+            if num_filled:
+                self._of_filled(inputs, num_filled)
+            return (mean, {}) if return_outputs else self.of_step(mean, inputs, num_items_in_batch)
         found = super().compute_loss(model, inputs, return_outputs)
         if return_outputs:
             return found
         if num_filled:
             found = found - self._of_filled(inputs, num_filled)
         return self.of_step(found, inputs, num_items_in_batch)
+
+    def _of_votes(
+        self,
+        model: Any,  # noqa: ANN401
+        inputs: Any,  # noqa: ANN401
+        share: torch.Tensor,
+        weight: torch.Tensor,
+    ) -> torch.Tensor:
+        """Mean loss of the votes; TRL's own loss is of the majority, and gives the metrics."""
+        logprobs: list[torch.Tensor] = []
+
+        def recorded(**named: Any) -> Any:  # noqa: ANN401
+            output = model(**named)
+            logprobs.append(output.log_probs)
+            return output
+
+        reference = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+        scored = inputs | {"ref_chosen_logps": reference[0], "ref_rejected_logps": reference[1]}
+        self.precompute_ref_logps = True
+        super().compute_loss(cast("Any", recorded), scored)
+        self.precompute_ref_logps = False
+        of_answer = logprobs[0][:, 1 - inputs["input_ids"].shape[1] :].sum(dim=1)
+        chosen, rejected = of_answer.chunk(2)
+        lead = self.beta * ((chosen - reference[0]) - (rejected - reference[1]))
+        has_tokens = inputs["completion_mask"].any(dim=1).chunk(2)[0]
+        return loss_of_votes(lead, share, weight).where(has_tokens, 0.0).mean()
 
     def leave_out(self, batch: dict[str, Any], first: int) -> None:
         """Responses without tokens have no logprobs, and a loss that does not change."""

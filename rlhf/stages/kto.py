@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from peft import PeftModel
@@ -42,7 +43,7 @@ def run(config: KTOConfig, *, resume: bool = False) -> Path:
     set_seed(config.seed)
     start = starting_point(config.model, config.sft)
     refuse("kto", start.tuning)
-    records = load(config.data, Feedback)
+    records = load(config.data, Feedback, config.labels)
     weight = config.undesirable_weight or _balance(records.train)
     parents = {"sft": start.parent} if start.parent else {}
     with new_run("kto", config, parents=parents, resume=resume) as folder:
@@ -71,7 +72,8 @@ def run(config: KTOConfig, *, resume: bool = False) -> Path:
                 eval_dataset=encode(records.eval) or None,
                 processing_class=tokenizer,
             )
-        trainer.data_collator = partial(mismatched, collate=trainer.data_collator)
+        some = _of_two_responses(trainer.train_dataset)
+        trainer.data_collator = partial(mismatched, collate=trainer.data_collator, some=some)
         copy_adapter(model, ADAPTER_OF["policy"], ADAPTER_OF["reference"])
         folder.record(base=start.facts(), data=records.files, records=records.notes)
         train(trainer, folder, config)
@@ -93,15 +95,30 @@ class FeedbackTrainer(StageTrainer, KTOTrainer):
         return RandomSampler(self.train_dataset)
 
 
-def mismatched(rows: Sequence[Row], collate: Callable[[list[Row]], Row]) -> Row:
-    """A batch in which each prompt also has the response of another row, to measure the KL on."""
+def mismatched(
+    rows: Sequence[Row], collate: Callable[[list[Row]], Row], some: Sequence[Row] = ()
+) -> Row:
+    """A batch in which each prompt also has the response of another row, to measure the KL on.
+
+    A row that is alone, as the last of an odd number may be, has that of one of ``some``.
+    """
     others = [rows[-1], *rows[:-1]]
+    if len(rows) == 1:
+        own = rows[0]["completion_ids"]
+        others = [next((row for row in some if row["completion_ids"] != own), rows[0])]
     return collate(
         [
             {**row, "KL_completion_ids": other["completion_ids"]}
             for row, other in zip(rows, others, strict=True)
         ]
     )
+
+
+def _of_two_responses(rows: Dataset) -> list[Row]:
+    """The first row, and the next one that has another response."""
+    first: Row = rows[0]
+    other = (cast("Row", row) for row in rows)
+    return [first, *islice((r for r in other if r["completion_ids"] != first["completion_ids"]), 1)]
 
 
 def _balance(records: Sequence[Feedback]) -> float:

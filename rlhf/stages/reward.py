@@ -37,7 +37,7 @@ from rlhf.training.arguments import (
     training_arguments,
     within_context,
 )
-from rlhf.training.trainer import PairStageTrainer
+from rlhf.training.trainer import PairStageTrainer, loss_of_votes
 
 _NUM_MEASURED = 256
 """Training pairs on which the scale of the scores is measured."""
@@ -48,13 +48,17 @@ def run(config: RewardConfig, *, resume: bool = False) -> Path:
     set_seed(config.seed)
     start = starting_point(config.model, config.sft)
     refuse("reward", start.tuning)
-    records = load(config.data, Preference)
+    records = load(config.data, Preference, config.labels)
     parents = {"sft": start.parent} if start.parent else {}
     with new_run("reward", config, parents=parents, resume=resume) as folder:
         model, tokenizer = load_start(start, config.model)
         data = within_context(config.data, model)
         encode = partial(
-            reward_dataset, tokenizer=tokenizer, data=data, use_margin=config.use_margin
+            reward_dataset,
+            tokenizer=tokenizer,
+            data=data,
+            use_margin=config.use_margin,
+            labels=config.labels,
         )
         with scoring(model) as head:
             with unrounded(model):
@@ -93,7 +97,7 @@ class PairTrainer(PairStageTrainer, RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - Trainer's signature
-        """Mean over the pairs of -log sigmoid(chosen - rejected - margin)."""
+        """Mean over the pairs of -log sigmoid(chosen - rejected - margin), or that of the votes."""
         mask = inputs["attention_mask"]
         tokens = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False).logits
         # the mask, not the pad token, tells where a row ends: a pad token may be the end token
@@ -115,8 +119,14 @@ class PairTrainer(PairStageTrainer, RewardTrainer):
             of_all = self.accelerator.gather_for_metrics(of_pairs.where(counts, torch.nan))
             found = cast("torch.Tensor", of_all)
             metrics[name][-1:] = found[~found.isnan()].tolist()
+        if "share" in inputs:
+            first, second = output.logits.squeeze(1).chunk(2)
+            of_pairs = loss_of_votes(first - second, inputs["share"], inputs["weight"])
+            loss = of_pairs.where(counts, 0.0).mean()
         if return_outputs:
             return loss, {"logits": output.logits}
+        if "share" in inputs:
+            return self.of_step(cast("torch.Tensor", loss), inputs, num_items_in_batch)
         left_out = nn.functional.logsigmoid(chosen - rejected - inputs.get("margin", 0.0))[~counts]
         mean = cast("torch.Tensor", loss) + left_out.sum() / len(counts)
         return self.of_step(mean, inputs, num_items_in_batch)

@@ -1,6 +1,7 @@
 """What SFT, reward and DPO do otherwise than TRL: checkpoints, and which rows share a batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +19,17 @@ from rlhf.training.distributed_batches import Sharing
 
 _TRAINED = "trained.safetensors"
 _RANKS = "ranks.safetensors"
+_VOTES = ("share", "weight")
 _POOL = 16
 """Batches among which rows are sorted by length."""
 
 # On GPUs TRL's output layer works on labelled places only, elsewhere on all of them, for the sake
 # of compilers. On a CPU the prompt's logits would take a good part of the time.
 cast("Any", trl.trainer.utils)._use_triton = bool
+
+
+Batch = dict[str, Any]
+Collate = Callable[[list[Batch]], Batch]
 
 
 class StageTrainer(Sharing):
@@ -105,6 +111,15 @@ class PairStageTrainer(StageTrainer):
 
     loss_is_scaled_for_ga = True
 
+    def __init__(self, *args: Any, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **named)
+        self.data_collator = partial(_with_votes, collate=cast("Collate", self.data_collator))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns = self._signature_columns
+        self._signature_columns = [*columns, *(name for name in _VOTES if name not in columns)]
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:  # noqa: ANN401
         """The micro-batches of one optimizer step, and its number of pairs over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -155,3 +170,19 @@ class ByLength(Sampler[int]):
         whole = len(ordered) // self._size
         for batch in [*shuffled(whole), whole]:
             yield from ordered[batch * self._size : (batch + 1) * self._size]
+
+
+def loss_of_votes(lead: torch.Tensor, share: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Loss of each pair whose chosen response has a ``share`` of the votes (Bradley and Terry).
+
+    ``weight`` * (``share`` * -log sigmoid(``lead``) + (1 - ``share``) * -log sigmoid(-``lead``)),
+    where ``lead`` is by how much the chosen response is better; all of shape (pairs,). It is least
+    at a lead of log(share / (1 - share)).
+    """
+    return weight * ((1 - share) * lead - nn.functional.logsigmoid(lead))
+
+
+def _with_votes(rows: list[Batch], collate: Collate) -> Batch:
+    """A batch that keeps the columns of the votes, which TRL's collators drop."""
+    votes = {name: torch.tensor([row[name] for row in rows]) for name in _VOTES if name in rows[0]}
+    return {**collate(rows), **votes}

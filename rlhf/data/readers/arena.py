@@ -156,4 +156,6 @@ def _ballots(row: Row) -> tuple[Ballot, ...]:
         raise RowError(f"`winner` must be one of {', '.join(_PLACES)}, not {winner!r}")
     judge = row.get("judge")
     who = judge if isinstance(judge, str) and judge else "unknown"
-    return (Ballot(who, places, both_bad=winner in _BAD),)
+    number = row.get("question_id") or row.get("id")
+    key = "" if number is None else f"{number} {who}"
+    return (Ballot(who, places, both_bad=winner in _BAD, key=key),)

@@ -16,7 +16,7 @@ Drafts and discarded answers are not read where the shape tells them apart; the 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from rlhf.data.readers.cells import text_at
 from rlhf.data.readers.dialogue import Row, RowError
@@ -155,6 +155,10 @@ def _ballot(who: str, value: object, keys: tuple[str, ...], *, named: bool) -> B
     return None if best is None else Ballot(who, tuple(int(n != best) for n in range(len(keys))))
 
 
+def _is_number(rank: object) -> TypeGuard[str]:
+    return isinstance(rank, str) and rank.strip().isascii() and rank.strip().isdecimal()
+
+
 def _ranks(value: object) -> dict[str, int] | None:
     """The rank of each name, of whichever form; None if it is no ranking."""
     if isinstance(value, Mapping):  # columns, as `datasets` keeps a list of objects
@@ -175,5 +179,9 @@ def _ranks(value: object) -> dict[str, int] | None:
         ]
     else:
         return None
-    found = {n: r for n, r in pairs if isinstance(n, str) and isinstance(r, int)}
+    found = {
+        name: int(rank)
+        for name, rank in pairs
+        if isinstance(name, str) and (isinstance(rank, int) or _is_number(rank))
+    }
     return found if len(found) == len(pairs) and found else None

@@ -20,6 +20,8 @@ class Ballot:
     places: tuple[int, ...]
     """The place of each response, 0 for the best; equal ones tie."""
     both_bad: bool = False
+    key: str = ""
+    """What tells it from the other ballots on the same responses, wherever else it is listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +34,16 @@ class Gathered:
     metadata: Metadata = field(default_factory=dict[str, Any], hash=False)
     unclear: int = 0
     """Answers beside the ballots that do not say which response is better."""
+    no_answers: tuple[str, ...] = ()
+    """What was no answer at all, and why."""
 
     def judged(self) -> Iterator[Judged]:
         """Every two of the responses, with the votes on them."""
         numbered = enumerate(self.responses)
         for (i, a), (j, b) in combinations(numbered, 2):
             comparison = Comparison(self.prompt, a, b, self.metadata)
-            yield Judged(comparison, tuple(_vote(comparison.id, one, i, j) for one in self.ballots))
+            votes = tuple(_vote(comparison.id, one, i, j) for one in self.ballots)
+            yield Judged(comparison, votes, tuple(one.key for one in self.ballots))
 
 
 def _vote(comparison: str, ballot: Ballot, a: int, b: int) -> Vote:

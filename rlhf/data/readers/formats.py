@@ -48,7 +48,7 @@ class Shape:
 
 
 CHOSEN = (("chosen", "rejected"), ("sentence_good", "sentence_bad"), ("sent_less", "sent_more"))
-GOOD = ("label", "good", "reward", "toxicity")
+GOOD = ("label", "good", "kto_tag", "reward", "toxicity")
 TURNS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
 
 _VERDICTS = {
@@ -144,10 +144,20 @@ def turns(row: Row, metadata: Metadata) -> Iterable[Item]:
     messages = (conversation if strict else dialogue)(row[name])
     if strict and row.get("system") and messages and messages[0].role != "system":
         messages = (Message("system", text_at(row, "system")), *messages)
-    if any(m.role == "assistant" for m in messages):
+    good = _verdict(row)
+    if good is not None and messages and messages[-1].role == "assistant":
+        yield Feedback(Prompt(messages[:-1]), messages[-1].content, good, metadata)
+    elif any(m.role == "assistant" for m in messages):
         yield Demonstration(messages, metadata)
     elif messages:
         yield Prompt(messages, metadata)
+
+
+def _verdict(row: Row) -> bool | None:
+    """Whether a conversation is said to be good; a class or a number is no verdict."""
+    given = (row.get(name) for name in ("label", "good", "kto_tag"))
+    said = next((value for value in given if value is not None), None)
+    return said if isinstance(said, bool) else {"true": True, "false": False}.get(str(said).lower())
 
 
 def prompt_completion(row: Row, metadata: Metadata) -> Iterable[Item]:
@@ -183,6 +193,7 @@ def _foreign(tool: Tool, form: Format, columns: str) -> Shape:
             notes = {"origin": metadata["origin"], **found.metadata}
             yield from replace(found, metadata=notes).judged()
             yield from [UNCLEAR] * found.unclear
+            yield from map(LeftOut, found.no_answers)
 
     return Shape(form, columns, READERS[tool].matches, parse)
 

@@ -52,7 +52,17 @@ def annotated(row: Row, names: Names) -> Found:
     notes: dict[str, Any] = {"id": row["id"]} if isinstance(row.get("id"), (str, int)) else {}
     given = _ballots(row, ids, names)
     ballots = tuple(ballot for ballot in given if ballot)
-    return useful(Gathered(prompt, responses, ballots, notes, len(given) - len(ballots)))
+    unclear, none = len(given) - len(ballots), tuple(_no_answers(row))
+    return useful(Gathered(prompt, responses, ballots, notes, unclear, none))
+
+
+def _no_answers(row: Row) -> Iterator[str]:
+    """Why annotations are no answers: they were cancelled, or hold nothing."""
+    for annotation in objects(row.get("annotations")):
+        if annotation.get("was_cancelled"):
+            yield "cancelled annotation"
+        elif not annotation.get("result"):
+            yield "empty annotation"
 
 
 def _item(item: Row, key: str) -> Response:
@@ -97,7 +107,8 @@ def _said(who: str, annotation: Row, ids: list[str], names: Names) -> Iterator[B
             continue
         places = _places(cast("Row", value) if isinstance(value, Mapping) else {}, ids)
         if places is not None:
-            given[asked] = Ballot(who, places)
+            number = annotation.get("id")
+            given[asked] = Ballot(who, places, key="" if number is None else f"{asked} {number}")
         elif names.question or result.get("type") in _BETTER:
             given[asked] = None
     if len(given) > 1:

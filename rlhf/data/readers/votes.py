@@ -30,6 +30,9 @@ class Judged:
 
     comparison: Comparison
     votes: tuple[Vote, ...]
+    keys: tuple[str, ...] = ()
+    """What tells each vote from the others on the comparison, such as who gave it; empty strings,
+    or none at all, where nothing does."""
 
 
 def is_voted(row: Row) -> bool:
@@ -48,7 +51,9 @@ def votes(row: Row, metadata: Metadata) -> Iterable[Judged]:
         prompt = prompt_at(row, {})
     a, b = (_response(row, side) for side in sides)
     comparison = Comparison(prompt, a, b, metadata)
-    yield Judged(comparison, tuple(_votes(row, comparison.id)))
+    given = tuple(_votes(row, comparison.id))
+    rater = str(row.get("rater") or "")
+    yield Judged(comparison, given, (rater,) * len(given) if len(given) == 1 else ())
 
 
 def _response(row: Row, name: str) -> Response:

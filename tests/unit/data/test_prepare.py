@@ -55,10 +55,13 @@ def test_adding_data_moves_no_prompt_across():
 
 
 def test_duplicates_are_dropped_once_over_all_sources_and_counted(tmp_path):
-    one = write(tmp_path, [pair(1), pair(2), pair(1)])
-    two = write(tmp_path, [pair(2), pair(3), pair(3, "no", "yes")], "b.jsonl")
-    found = load(DataConfig(train=[one, two], eval_fraction=0.0), Preference)
-    assert [p.prompt.text[9] for p in found.train] == list("1233")
+    def said(number, completion="yes"):
+        return {"prompt": f"Question {number}?", "completion": completion}
+
+    one = write(tmp_path, [said(1), said(2), said(1)])
+    two = write(tmp_path, [said(2), said(3), said(3, "no")], "b.jsonl")
+    found = load(DataConfig(train=[one, two], eval_fraction=0.0), Demonstration)
+    assert [d.messages[0].content[9] for d in found.train] == list("1233")
     assert found.notes["duplicate"] == 2
 
 

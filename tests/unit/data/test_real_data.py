@@ -16,16 +16,16 @@ BESIDE = [parent / "shared" / "data" for parent in Path(__file__).parents]
 DATA = next((folder for folder in BESIDE if folder.is_dir()), None)
 
 FILES = [
-    ("ukp_convincing_arguments/train.jsonl.gz", Preference, 9213),  # 917 of 10,130 pairs are ties
+    ("ukp_convincing_arguments/train.jsonl.gz", Preference, 8998),  # of 9870 pairs, 872 are ties
     ("ukp_convincing_arguments/train.jsonl.gz", Prompt, 10_130),
-    ("ukp_convincing_arguments/valid.jsonl.gz", Preference, 1953),
+    ("ukp_convincing_arguments/valid.jsonl.gz", Preference, 1929),
     ("hh_harmless/train.jsonl.gz", Preference, 1605),
     ("hh_harmless/valid.jsonl.gz", Preference, 248),
-    ("pandalm/testset-v1.json", Preference, 835),
+    ("pandalm/testset-v1.json", Preference, 800),
     ("pandalm/testset-v1.json", Prompt, 999),
     ("finegrained_rlhf/dev_feedback.json.gz", Preference, 2616),  # of 3,000 pairs, 384 are ties
-    ("taskmaster_thumbs/tm-3-2020.train.jsonl.gz", Feedback, 2975),
-    ("taskmaster_thumbs/tm-4-2024.train.jsonl.gz", Feedback, 2574),
+    ("taskmaster_thumbs/tm-3-2020.train.jsonl.gz", Feedback, 2940),
+    ("taskmaster_thumbs/tm-4-2024.train.jsonl.gz", Feedback, 2419),
     ("taskmaster_coffee/dialogues.jsonl.gz", Demonstration, 3710),
     ("sgd_dialogues/train.jsonl.gz", Demonstration, 12_174),
     ("sgd_dialogues/dev.jsonl.gz", Demonstration, 2098),
@@ -33,8 +33,8 @@ FILES = [
     ("persona_chat/dialogs.jsonl.gz", Demonstration, 1967),  # one of 1,968 has no turns
     ("childrens_books/books.jsonl.gz", str, 71),
     ("pratham_stories/stories.jsonl.gz", str, 709),  # two of 711 are blank
-    ("blimp/blimp.jsonl.gz", Preference, 67_000),
-    ("crows_pairs/crows_pairs_anonymized.csv", Preference, 1508),
+    ("blimp/blimp.jsonl.gz", Preference, 66_999),
+    ("crows_pairs/crows_pairs_anonymized.csv", Preference, 1507),
     ("bias_madlibs/en_sentence_templates.csv.gz", Feedback, 76_564),
     ("xstest/xstest_prompts.csv", Prompt, 450),
 ]
