@@ -14,6 +14,7 @@ PROMPT = ("prompt", "instruction", "question", "query", "input", "context")
 TURNS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
 STRICT_TURNS = ("messages", "conversations")
 """Columns whose entries are one message each; the others are transcripts of talks."""
+_REPLIES = (*RESPONSE, "chosen", "rejected", "response_a", "response_b", "response1", "response2")
 _MATERIAL = ("input", "context")
 """What stands under an instruction or a question."""
 _SYSTEM = ("system", "system_prompt", "system_message")
@@ -58,7 +59,7 @@ def prompt_at(row: Row, metadata: Metadata) -> Prompt:
         _refuse_lost_prompt(row)
         messages: Sequence[Message] = (Message("user", ""),)
     elif name in TURNS or _is_chat(row[name]):
-        messages = chat_at(row, name)
+        messages = _until_response(row, name, chat_at(row, name))
     else:
         messages = (*_history(row, name), *_asked(row, name))
     return Prompt(with_system(row, messages), metadata, tools_at(row))
@@ -68,6 +69,17 @@ def chat_at(row: Row, name: str) -> tuple[Message, ...]:
     """The messages in column ``name``."""
     value: object = row.get(name)
     return (conversation if name not in TURNS or name in STRICT_TURNS else dialogue)(value)
+
+
+def _until_response(row: Row, name: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages without the response of the row, with which some writers end them."""
+    given = [value for reply in _REPLIES if (value := row.get(reply)) is not None]
+    if not given or not messages or messages[-1].role != "assistant":
+        return messages
+    texts = [conversation(v)[-1:] if isinstance(v, list) else v for v in given]
+    if messages[-1].content not in texts and messages[-1:] not in texts:
+        raise RowError(f"`{name}` ends with an answer that is none of the row's responses")
+    return messages[:-1]
 
 
 def with_system(row: Row, messages: Sequence[Message]) -> tuple[Message, ...]:

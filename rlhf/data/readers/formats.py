@@ -102,13 +102,11 @@ def _has_reply(messages: object) -> bool:
 def preference(row: Row, metadata: Metadata) -> Iterable[Item]:
     """A chosen and a rejected response, plain or conversational, prompt explicit or shared."""
     good, bad = next((p for p in CHOSEN if row.get(p[0]) is not None), CHOSEN[0])
-    shared = ()
+    shared: Sequence[Message] = ()
     if first(row, PROMPT) is None and isinstance(row.get(good), list):
         shared = shared_prompt(conversation(row[good]), conversation(row.get(bad)))
-    if shared:
-        prompt = Prompt(with_system(row, shared), tools=tools_at(row))
-    else:
-        prompt = _until_response(row, good, prompt_at(row, {}))
+    before = with_system(row, shared) if shared else ()
+    prompt = Prompt(before, tools=tools_at(row)) if shared else prompt_at(row, {})
     margin = row.get("margin")
     if margin is not None and not isinstance(margin, (int, float)):
         margin = number_in("margin", margin)
@@ -126,16 +124,6 @@ def shared_prompt(chosen: Sequence[Message], rejected: Sequence[Message]) -> Seq
     if chosen[:-1] != rejected[:-1]:
         raise RowError("the two conversations must differ in their last turn only")
     return chosen[:-1]
-
-
-def _until_response(row: Row, name: str, prompt: Prompt) -> Prompt:
-    """The prompt without the response in ``name``, with which some writers end it."""
-    last = prompt.messages[-1] if prompt.messages else None
-    if last and last.role == "assistant":
-        if last.content != response_at(row, name, replace(prompt, messages=prompt.messages[:-1])):
-            raise RowError(f"the prompt ends with an answer that is not the one in `{name}`")
-        return replace(prompt, messages=prompt.messages[:-1])
-    return prompt
 
 
 def hh(row: Row, metadata: Metadata) -> Iterable[Item]:
