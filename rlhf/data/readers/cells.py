@@ -14,7 +14,6 @@ PROMPT = ("prompt", "instruction", "question", "query", "input", "context")
 TURNS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
 STRICT_TURNS = ("messages", "conversations")
 """Columns whose entries are one message each; the others are transcripts of talks."""
-_REPLIES = (*RESPONSE, "chosen", "rejected", "response_a", "response_b", "response1", "response2")
 _MATERIAL = ("input", "context")
 """What stands under an instruction or a question."""
 _SYSTEM = ("system", "system_prompt", "system_message")
@@ -47,8 +46,10 @@ def text_at(row: Row, name: str) -> str:
     return str(value)
 
 
-def prompt_at(row: Row, metadata: Metadata) -> Prompt:
+def prompt_at(row: Row, metadata: Metadata, replies: Sequence[str] = ()) -> Prompt:
     """The prompt of a row: text, an HH transcript, messages, or an instruction with its input.
+
+    ``replies`` are the columns of the responses; messages may end with one of these.
 
     Raises:
         RowError: there is none, although some column could have held it. A row without any such
@@ -59,9 +60,9 @@ def prompt_at(row: Row, metadata: Metadata) -> Prompt:
         _refuse_lost_prompt(row)
         messages: Sequence[Message] = (Message("user", ""),)
     elif name in TURNS or _is_chat(row[name]):
-        messages = _until_response(row, name, chat_at(row, name))
+        messages = _until_response(row, name, replies)
     else:
-        messages = (*_history(row, name), *_asked(row, name))
+        messages = (*_history(row), *_asked(row, name))
     return Prompt(with_system(row, messages), metadata, tools_at(row))
 
 
@@ -71,15 +72,21 @@ def chat_at(row: Row, name: str) -> tuple[Message, ...]:
     return (conversation if name not in TURNS or name in STRICT_TURNS else dialogue)(value)
 
 
-def _until_response(row: Row, name: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages without the response of the row, with which some writers end them."""
-    given = [value for reply in _REPLIES if (value := row.get(reply)) is not None]
-    if not given or not messages or messages[-1].role != "assistant":
+def _until_response(row: Row, name: str, replies: Sequence[str]) -> tuple[Message, ...]:
+    """The messages in column ``name``, without the response with which some writers end them."""
+    messages = chat_at(row, name)
+    if not replies or not messages or messages[-1].role != "assistant":
         return messages
-    texts = [conversation(v)[-1:] if isinstance(v, list) else v for v in given]
-    if messages[-1].content not in texts and messages[-1:] not in texts:
-        raise RowError(f"`{name}` ends with an answer that is none of the row's responses")
+    if messages[-1].content not in [_reply_text(row.get(reply)) for reply in replies]:
+        raise RowError(f"`{name}` ends with an answer that is not in {', '.join(replies)}")
     return messages[:-1]
+
+
+def _reply_text(value: object) -> object:
+    if isinstance(value, Mapping) and "text" in value:
+        return cast("Row", value)["text"]
+    last = conversation(value)[-1:] if isinstance(value, (list, Mapping)) else ()
+    return last[0].content if last else value
 
 
 def with_system(row: Row, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -158,16 +165,16 @@ def _asked(row: Row, name: str) -> Sequence[Message]:
         messages = transcript(value)
         return messages[:-1] if messages[-1] == Message("assistant", "") else messages
     material = _filled(row, _MATERIAL) if name in ("instruction", "question", "query") else None
-    if material and not _is_chat(row[material]):
+    if material and _is_chat(row[material]):
+        return (*chat_at(row, material), Message("user", value))
+    if material:
         value = f"{value}\n\n{text_at(row, material)}"
     return (Message("user", value),)
 
 
-def _history(row: Row, name: str) -> tuple[Message, ...]:
+def _history(row: Row) -> tuple[Message, ...]:
     """What was said before: messages, or the pairs of questions and answers of Alpaca."""
     column = _filled(row, ("history",))
-    if column is None and name != "context" and _is_chat(row.get("context")):
-        column = _filled(row, ("context",))
     if column is None:
         return ()
     value: object = row[column]

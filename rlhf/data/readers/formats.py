@@ -106,7 +106,7 @@ def preference(row: Row, metadata: Metadata) -> Iterable[Item]:
     if first(row, PROMPT) is None and isinstance(row.get(good), list):
         shared = shared_prompt(conversation(row[good]), conversation(row.get(bad)))
     before = with_system(row, shared) if shared else ()
-    prompt = Prompt(before, tools=tools_at(row)) if shared else prompt_at(row, {})
+    prompt = Prompt(before, tools=tools_at(row)) if shared else prompt_at(row, {}, (good, bad))
     margin = row.get("margin")
     if margin is not None and not isinstance(margin, (int, float)):
         margin = number_in("margin", margin)
@@ -138,8 +138,8 @@ def hh(row: Row, metadata: Metadata) -> Iterable[Item]:
 
 def unpaired(row: Row, metadata: Metadata) -> Iterable[Item]:
     """One response and whether it is good."""
-    prompt = prompt_at(row, {})
     name, label = first(row, RESPONSE) or RESPONSE[0], first(row, GOOD) or GOOD[0]
+    prompt = prompt_at(row, {}, (name,))
     value = row.get(label)
     if value is None:
         raise RowError(f"`{label}` is missing")
@@ -180,8 +180,8 @@ def prompt_completion(row: Row, metadata: Metadata) -> Iterable[Item]:
     """A prompt and, if there is one, the response worth imitating."""
     if first(row, PROMPT) is None:
         raise RowError("`prompt` is missing")
-    prompt = prompt_at(row, metadata)
     name = first(row, RESPONSE)
+    prompt = prompt_at(row, metadata, (name,) if name else ())
     if name is None:
         yield prompt
     else:

@@ -20,6 +20,9 @@ class ReadRow(Mapping[str, Any]):
         self._read.add(name)
         return self._row[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._row
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._row)
 
