@@ -4,13 +4,15 @@ Every stage sees the same ids: a prompt ends where the response starts, and a re
 with the end token, so that what a reward model was trained on is what PPO hands it.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.errors import DataError, ModelError
+from rlhf.errors import ModelError, RenderError
 from rlhf.records import Message, Prompt
 
 IGNORED = -100
@@ -26,25 +28,106 @@ PLAIN_TEMPLATE = (
 """For tokenizers that bring no chat template; it needs no special token but the end."""
 
 
+_MARK = "\u2042"
+"""Stands for a text where only its place matters."""
+
+
 def render(
-    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], *, respond: bool
+    tokenizer: PreTrainedTokenizerFast,
+    messages: Sequence[Message],
+    *,
+    respond: bool,
+    tools: str = "",
 ) -> str:
     """The messages as the chat template writes them; ``respond`` opens the assistant's turn.
 
     Raises:
-        DataError: the template refuses the conversation (some know no system role).
+        RenderError: the template refuses the conversation (some know no system role), or leaves
+            out what a message holds: its text, thoughts, or calls, or the schemas of the tools.
     """
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    text = _render(tokenizer, messages, respond=respond, tools=tools)
+    for place, message in enumerate(messages):
+        if (part := _unknown_part(tokenizer, messages[: place + 1], text, tools)) is not None:
+            raise RenderError(
+                f"the tokenizer's chat template leaves out {part} of message {place + 1} "
+                f"({message.role}); take another base, or write it into a message's text"
+            )
+    if tools and not _names_tools(tokenizer, messages, respond=respond, tools=tools):
+        raise RenderError(
+            "the tokenizer's chat template leaves out `tools`; take another base, or write them "
+            "into a system message"
+        )
+    return text
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], *, respond: bool, tools: str
+) -> str:
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=respond)
-    except TemplateError as error:
-        roles = ", ".join(message.role for message in messages)
-        raise DataError(
+        text = tokenizer.apply_chat_template(
+            [message.turn for message in messages],
+            tools=json.loads(tools) if tools else None,
+            tokenize=False,
+            add_generation_prompt=respond,
+        )
+    except (
+        TemplateError,
+        TypeError,
+        ValueError,
+    ) as error:  # templates call Python on what they get
+        roles = ", ".join(message.role for message in messages) or "no messages"
+        raise RenderError(
             f"the tokenizer's chat template refuses a conversation of {roles} ({error}); "
             "reorder the turns, or put a system message into the first user turn"
         ) from error
     assert isinstance(text, str)
     return text
+
+
+def _unknown_part(
+    tokenizer: PreTrainedTokenizerFast, until: Sequence[Message], text: str, tools: str
+) -> str | None:
+    """What the template makes nothing of in the last message of ``until``.
+
+    It may leave out older thoughts and answers: it is asked about a conversation that ends here.
+    """
+    last = until[-1]
+    if last.role != "assistant":
+        if last.role != "tool" and last.content.strip() in text:
+            return None
+        marked = {"the text": replace(last, content=_MARK)}
+    else:
+        marked = {
+            "`thinking`": replace(last, thinking=_MARK) if last.thinking else None,
+            "`tool_calls`": _with_marked_call(last) if last.tool_calls else None,
+            "the text": (
+                replace(last, content=_MARK) if last.tool_calls and last.content.strip() else None
+            ),
+        }
+    for part, message in marked.items():
+        if message and _MARK not in _render(
+            tokenizer, (*until[:-1], message), respond=False, tools=tools
+        ):
+            return part
+    return None
+
+
+def _with_marked_call(message: Message) -> Message:
+    calls = json.loads(message.tool_calls)
+    for call in calls:
+        call["function"]["name"] = _MARK
+    return replace(message, tool_calls=json.dumps(calls))
+
+
+def _names_tools(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], *, respond: bool, tools: str
+) -> bool:
+    schemas = json.loads(tools)
+    for schema in schemas:
+        schema["function"]["name"] = _MARK
+    marked = json.dumps(schemas)
+    text = _render(tokenizer, messages, respond=respond, tools=marked)
+    return _MARK in text or json.dumps(_MARK)[1:-1] in text
 
 
 @lru_cache(maxsize=8)
@@ -54,9 +137,8 @@ def end_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
     Raises:
         ModelError: neither the template nor the tokenizer has one.
     """
-    mark = "\u2042"
-    turns = (Message("user", mark), Message("assistant", mark))
-    suffix = render(tokenizer, turns, respond=False).rpartition(mark)[2]
+    turns = (Message("user", _MARK), Message("assistant", _MARK))
+    suffix = render(tokenizer, turns, respond=False).rpartition(_MARK)[2]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for token in _ids(tokenizer, suffix):
         if token in special:
@@ -77,16 +159,25 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 def encode_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> list[int]:
     """Ids up to where the response starts."""
-    return _ids(tokenizer, render(tokenizer, prompt.messages, respond=True))
+    return _ids(tokenizer, render(tokenizer, prompt.messages, respond=True, tools=prompt.tools))
 
 
 def encode_response(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, text: str) -> list[int]:
     """Ids of ``text`` as they stand after ``prompt``, closed by the end token.
 
+    White space that the template writes around every response is part of it.
+    """
+    before, after = _around_response(tokenizer)
+    head = render(tokenizer, prompt.messages, respond=True, tools=prompt.tools)
+    return _response_ids(tokenizer, head, f"{before}{text}{after}")
+
+
+def _response_ids(tokenizer: PreTrainedTokenizerFast, head: str, text: str) -> list[int]:
+    """Ids of ``text`` after ``head``, closed by the end token.
+
     Where a tokenizer would merge across the boundary, the response is encoded by itself, so that
     the prompt's ids are always a prefix of the whole.
     """
-    head = render(tokenizer, prompt.messages, respond=True)
     prompt_ids, joint = _ids(tokenizer, head), _ids(tokenizer, head + text)
     if joint[: len(prompt_ids)] == prompt_ids:
         response = joint[len(prompt_ids) :]
@@ -95,31 +186,79 @@ def encode_response(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, text: st
     return [*response, end_token_id(tokenizer)]
 
 
-def encode_demonstration(
-    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
-) -> tuple[list[int], list[int]]:
-    """Ids of a conversation up to its last assistant turn, and labels that count those turns only.
+@lru_cache(maxsize=8)
+def _around_response(tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
+    """White space that the template writes before and after a response (Llama 2: one blank each).
 
-    Where the template rewrites earlier turns once later ones follow (Qwen3 drops old thoughts),
-    the earlier turns no longer read as they were generated and are not counted.
+    Anything else there, such as the empty thoughts that Qwen3 writes, is no part of a response.
+    """
+    asked = (Message("user", _MARK),)
+    head = _render(tokenizer, asked, respond=True, tools="")
+    text = _as_generated(tokenizer, head, (*asked, Message("assistant", _MARK)), "")
+    before, _, after = (text or "").partition(_MARK)
+    return ("", "") if (before + after).strip() else (before, after)
+
+
+def _as_generated(
+    tokenizer: PreTrainedTokenizerFast, head: str, messages: Sequence[Message], tools: str
+) -> str | None:
+    """What the template writes of the last message after ``head``, without the end token.
+
+    None where it writes other text before it than in a prompt, or no end token.
+    """
+    whole = _render(tokenizer, messages, respond=False, tools=tools)
+    end = tokenizer.convert_ids_to_tokens(end_token_id(tokenizer))
+    assert isinstance(end, str)
+    text, found, _ = whole[len(head) :].rpartition(end)
+    return text if whole.startswith(head) and found else None
+
+
+def encode_demonstration(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message], tools: str = ""
+) -> tuple[list[int], list[int]]:
+    """Ids of a conversation up to its last answer that counts, and labels that count answers only.
+
+    An answer is what a model would have generated after the prompt. It counts if it says anything,
+    does not weigh 0, and is not what opens the conversation. Where the template rewrites earlier
+    turns once later ones follow (Qwen3 drops old thoughts), those no longer read as they were
+    generated and are not counted.
 
     Raises:
-        DataError: no assistant turn.
+        RenderError: no answer counts, or the template cannot write the conversation.
     """
-    ids: list[int] = []
-    labels: list[int] = []
-    for turn, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        prompt = Prompt(tuple(messages[:turn]))
-        head = encode_prompt(tokenizer, prompt)
-        response = encode_response(tokenizer, prompt, message.content)
-        counted = labels if head[: len(ids)] == ids else []
-        labels = [*counted, *[IGNORED] * (len(head) - len(counted)), *response]
-        ids = [*head, *response]
-    if not ids:
-        raise DataError("a demonstration needs an assistant turn")
+    answers = [
+        _answer(tokenizer, messages[: turn + 1], tools)
+        for turn, message in enumerate(messages)
+        if turn and message.imitated
+    ]
+    if not answers:
+        raise RenderError("a demonstration needs an assistant turn that answers something")
+    ids = [token for part in answers[-1] for token in part]
+    labels = [IGNORED] * len(ids)
+    for head, response in answers:
+        until = len(head) + len(response)
+        if ids[:until] == [*head, *response]:
+            labels[len(head) : until] = response
     return ids, labels
+
+
+def _answer(
+    tokenizer: PreTrainedTokenizerFast, until: Sequence[Message], tools: str
+) -> tuple[list[int], list[int]]:
+    """Ids of the prompt and of the answer with which ``until`` ends."""
+    head = render(tokenizer, until[:-1], respond=True, tools=tools)
+    last = until[-1]
+    written = _as_generated(tokenizer, head, until, tools)
+    if last.thinking or last.tool_calls:
+        render(tokenizer, until, respond=False, tools=tools)  # refuses what it does not know
+        if written is None:
+            raise RenderError(
+                f"the tokenizer's chat template writes message {len(until)} (assistant) otherwise "
+                "than a model could generate it; take another base, or write it as text alone"
+            )
+    elif written is None or written.strip() != last.content.strip():
+        written = last.content.join(_around_response(tokenizer))
+    return _ids(tokenizer, head), _response_ids(tokenizer, head, written)
 
 
 def sign_in(tokenizer: PreTrainedTokenizerFast, messages: Iterable[Message]) -> str | None:
@@ -149,6 +288,8 @@ def decode_response(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> s
     end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
     text = tokenizer.decode(list(ids[:end]), skip_special_tokens=True)
     assert isinstance(text, str)
+    before, after = _around_response(tokenizer)
+    text = text.removeprefix(before).removesuffix(after)
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 

@@ -19,6 +19,10 @@ class DataError(RLHFError):
     """A file of records cannot be used as it is."""
 
 
+class RenderError(DataError):
+    """A conversation that the base's chat template cannot write as it is."""
+
+
 class RunError(RLHFError):
     """A run folder is missing, unfinished, of the wrong kind, or cannot be written."""
 

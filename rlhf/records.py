@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Outcome = Literal["a", "b", "tie", "both_bad", "skip"]
 Side = Literal["left", "right"]
 Metadata = Mapping[str, Any]
@@ -47,10 +47,45 @@ def content_hash(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation, with what chat templates may write of it besides its text."""
 
     role: Role
     content: Text
+    thinking: Text = ""
+    """What an assistant thought before it said this."""
+    tool_calls: Text = ""
+    """The calls of an assistant, as the JSON of a list. As text, because columnar files would give
+    each call the arguments of all others."""
+    tool_call_id: Text = ""
+    """Which call a tool answers."""
+    name: Text = ""
+    """Which tool answers, or who of several speakers it is."""
+    weight: Literal[0, 1] = 1
+    """0 for an assistant turn that is context only and is not imitated."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing but a role and its text."""
+        return self == Message(self.role, self.content)
+
+    @property
+    def imitated(self) -> bool:
+        """Whether an assistant said something here that a policy shall learn."""
+        said = bool(self.content.strip() or self.thinking or self.tool_calls)
+        return self.role == "assistant" and self.weight == 1 and said
+
+    @property
+    def turn(self) -> dict[str, Any]:
+        """The keys that chat templates read. Thoughts stand under each of their usual names."""
+        thoughts = ("thinking", "reasoning_content", "reasoning") if self.thinking else ()
+        given = {"tool_call_id": self.tool_call_id, "name": self.name}
+        return {
+            "role": self.role,
+            "content": self.content,
+            **dict.fromkeys(thoughts, self.thinking),
+            **({"tool_calls": json.loads(self.tool_calls)} if self.tool_calls else {}),
+            **{key: value for key, value in given.items() if value},
+        }
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -63,6 +98,8 @@ class Prompt:
 
     messages: tuple[Message, ...]
     metadata: Metadata = field(default_factory=dict, hash=False)
+    tools: Text = ""
+    """The tools that the assistant may call, as the JSON of a list of schemas."""
 
     @classmethod
     def from_text(cls, text: str, **metadata: Any) -> Self:  # noqa: ANN401 - free-form by design
@@ -72,7 +109,16 @@ class Prompt:
     @property
     def id(self) -> str:
         """Content hash of the messages."""
-        return content_hash(*(part for m in self.messages for part in (m.role, m.content)))
+        parts: list[str] = []
+        for m in self.messages:
+            more = [
+                m.thinking,
+                m.tool_calls,
+                m.tool_call_id,
+                m.name,
+            ]  # no trace where there is none
+            parts += [m.role, m.content, *([json.dumps(more)] if any(more) else [])]
+        return content_hash(*parts, *([self.tools] if self.tools else []))
 
     @property
     def text(self) -> str:
@@ -162,6 +208,8 @@ class Demonstration:
 
     messages: tuple[Message, ...]
     metadata: Metadata = field(default_factory=dict, hash=False)
+    tools: Text = ""
+    """As in :class:`Prompt`."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -93,7 +93,7 @@ class FunctionJudge:
 
 
 def _turns(prompt: Prompt) -> list[Mapping[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]
+    return [m.turn for m in prompt.messages]
 
 
 def _function(spec: str) -> Callable[..., Sequence[float | None]]:

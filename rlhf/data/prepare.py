@@ -77,7 +77,8 @@ def prompt_id(record: Preference | Demonstration | Prompt | Feedback) -> str:
         return record.id
     if isinstance(record, Demonstration):
         reply = record.messages[-1].role == "assistant"
-        return Prompt(record.messages[:-1] if reply else record.messages).id
+        before = record.messages[:-1] if reply else record.messages
+        return Prompt(before, tools=record.tools).id
     return record.prompt.id
 
 
@@ -116,6 +117,7 @@ def _clean(
             left_out[why] += 1
         else:
             kept.append(record)
+            left_out["empty_answer"] += _num_empty_answers(record)
     report(source.path, left_out)
     counts.update(left_out, read=len(records))
     return kept
@@ -137,10 +139,15 @@ def _settled_over(sources: list[list[K]], counts: Counter[str], labels: Labels) 
     return found
 
 
+def _num_empty_answers(record: Preference | Demonstration | Prompt | Feedback) -> int:
+    """How many turns of a demonstration say nothing that could be imitated."""
+    turns = record.messages[1:] if isinstance(record, Demonstration) else ()
+    return sum(m.role == "assistant" and m.weight == 1 and not m.imitated for m in turns)
+
+
 def _unusable(record: Preference | Demonstration | Prompt | Feedback) -> str | None:
     if isinstance(record, Demonstration):
-        replied = any(m.role == "assistant" and m.content.strip() for m in record.messages)
-        return None if replied else "no_reply"
+        return None if any(m.imitated for m in record.messages[1:]) else "no_reply"
     prompt = record if isinstance(record, Prompt) else record.prompt
     if not prompt.messages:
         return "no_prompt"
@@ -152,7 +159,8 @@ def _unusable(record: Preference | Demonstration | Prompt | Feedback) -> str | N
 def _key(record: Preference | Demonstration | Prompt | Feedback) -> str | None:
     """What is a duplicate where it is there twice; judgements are votes instead."""
     if isinstance(record, Demonstration):
-        return content_hash(*(part for m in record.messages for part in (m.role, m.content)))
+        weights = "".join(str(m.weight) for m in record.messages)
+        return content_hash(Prompt(record.messages, tools=record.tools).id, weights)
     return record.id if isinstance(record, Prompt) else None
 
 

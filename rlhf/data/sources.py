@@ -9,10 +9,12 @@ from typing import Any, TypeVar, cast
 
 from rlhf.config import SourceConfig
 from rlhf.config.stages import Labels
+from rlhf.data.readers.cells import TURNS
 from rlhf.data.readers.dialogue import Row
 from rlhf.data.readers.files import rows
 from rlhf.data.readers.foreign_tasks import LeftOut
-from rlhf.data.readers.formats import SHAPES, TURNS, Item, Shape
+from rlhf.data.readers.formats import SHAPES, Item, Shape
+from rlhf.data.readers.unread import ReadRow
 from rlhf.data.readers.votes import Judged
 from rlhf.data.repeated import settled
 from rlhf.errors import DataError, reason
@@ -141,16 +143,22 @@ def _items(source: SourceConfig) -> Iterator[tuple[str, Item]]:
 
 def _all_items(source: SourceConfig) -> Iterator[tuple[str, Item | LeftOut]]:
     parse = None
+    unread: dict[str, None] = {}
     for place, row in rows(source.path, source.split):
         parse = parse or _shape(place, row, source).parse
+        read_row = ReadRow(row)
         try:
-            found = list(parse(row, _notes(place, row)))
+            found = list(parse(read_row, _notes(place, row)))
         except ValueError as error:
             raise DataError(f"{place}: {reason(error)}; mend or remove the row") from error
         for item in found:
             if isinstance(item, Preference) and not math.isfinite(item.margin or 0.0):
                 raise DataError(f"{place}: `margin` must be finite; mend or remove the row")
             yield place, item
+        unread |= dict.fromkeys(read_row.unread())
+    if unread:
+        names = ", ".join(f"`{name}`" for name in unread)
+        log.warning("%s: no text comes from %s", source.path, names)
 
 
 def _shape(place: str, row: Row, source: SourceConfig) -> Shape:
@@ -272,7 +280,8 @@ def _lines(item: Item) -> Iterator[Prompt]:
 def _prompt(item: Item) -> list[Prompt] | None:
     if isinstance(item, Demonstration):
         reply = item.messages[-1].role == "assistant"
-        return [Prompt(item.messages[:-1] if reply else item.messages, item.metadata)]
+        before = item.messages[:-1] if reply else item.messages
+        return [Prompt(before, item.metadata, item.tools)]
     if isinstance(item, Judged):
         return [item.comparison.prompt]
     return [item.prompt] if isinstance(item, (Preference, Feedback)) else None
@@ -287,7 +296,8 @@ def _demonstration(item: Item) -> list[Demonstration] | None:
         reply = item.response
     else:
         return None
-    return [Demonstration((*item.prompt.messages, Message("assistant", reply)), item.provenance)]
+    messages = (*item.prompt.messages, Message("assistant", reply))
+    return [Demonstration(messages, item.provenance, item.prompt.tools)]
 
 
 def _comparison(item: Item) -> list[Comparison] | None:

@@ -12,7 +12,7 @@ from rlhf.chat import encode_demonstration, encode_prompt, encode_response
 from rlhf.config import DataConfig
 from rlhf.config.stages import Labels
 from rlhf.data.repeated import vote_share
-from rlhf.errors import DataError
+from rlhf.errors import DataError, RenderError
 from rlhf.records import Demonstration, Feedback, Preference, Prompt
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def sft_dataset(
     """``input_ids`` and ``labels``; the loss counts what has a label."""
 
     def encode(record: Demonstration) -> Columns:
-        ids, labels = encode_demonstration(tokenizer, record.messages)
+        ids, labels = encode_demonstration(tokenizer, record.messages, record.tools)
         return {"input_ids": ids, "labels": labels}
 
     return _fitting(records, encode, lambda row: len(row["input_ids"]), data)
@@ -163,47 +163,78 @@ def _fitting(
     length: Callable[[Columns], int],
     data: DataConfig,
 ) -> Dataset:
-    """The encoded records that are at most ``max_length`` long; the others are counted and named.
+    """The encoded records that are at most ``max_length`` long.
 
-    A column ``length`` goes with them, by which rows of a batch are chosen.
+    The others are counted and named, as are those that the chat template cannot write. A column
+    ``length`` goes with them, by which rows of a batch are chosen.
 
     Raises:
         DataError: if none fits, or more than ``max_dropped`` of them do not.
     """
-    rows = [_at_its_place(encode, record) for record in records]
-    lengths = [length(row) for row in rows]
+    unwritten: list[str] = []
+    written: list[tuple[T, Columns]] = []
+    for record in records:
+        row = _at_its_place(encode, record)
+        if isinstance(row, RenderError):
+            unwritten.append(f"{_place(record)}: {row}")
+        else:
+            written.append((record, row))
+    if unwritten:
+        _report_unwritten(unwritten, len(records), data)
+    lengths = [length(row) for _, row in written]
     kept = [
-        {**row, "length": n} for row, n in zip(rows, lengths, strict=True) if n <= data.max_length
+        {**row, "length": n}
+        for (_, row), n in zip(written, lengths, strict=True)
+        if n <= data.max_length
     ]
-    if len(kept) < len(rows):
-        _report(records, lengths, data)
+    if len(kept) < len(written):
+        _report_long([record for record, _ in written], lengths, len(unwritten), data)
     return Dataset.from_dict(
         {name: [row[name] for row in kept] for name in kept[0]} if kept else {}
     )
 
 
-def _at_its_place(encode: Callable[[T], Columns], record: T) -> Columns:
+def _at_its_place(encode: Callable[[T], Columns], record: T) -> Columns | RenderError:
     try:
         return encode(record)
+    except RenderError as error:
+        return error
     except DataError as error:
         raise DataError(f"{_place(record)}: {error}") from error
 
 
-def _report(records: Iterable[T], lengths: Sequence[int], data: DataConfig) -> None:
+def _report_unwritten(unwritten: Sequence[str], total: int, data: DataConfig) -> None:
+    share = len(unwritten) / total
+    if len(unwritten) == total or share > data.max_dropped:
+        raise DataError(
+            f"{unwritten[0]} (so {len(unwritten)} of {total} rows, {share:.0%}; up to "
+            "data.max_dropped would be left out)"
+        )
+    more = f"; and {len(unwritten) - _NUM_NAMED} more" if len(unwritten) > _NUM_NAMED else ""
+    log.warning(
+        "%d of %d rows cannot be written as the base's chat template wants and are left out: %s%s",
+        len(unwritten), total, "; ".join(unwritten[:_NUM_NAMED]), more,
+    )  # fmt: skip
+
+
+def _report_long(
+    records: Iterable[T], lengths: Sequence[int], num_unwritten: int, data: DataConfig
+) -> None:
     long = [
         f"{_place(r)} ({n})" for r, n in zip(records, lengths, strict=True) if n > data.max_length
     ]
-    share = len(long) / len(lengths)
+    share = (len(long) + num_unwritten) / (len(lengths) + num_unwritten)
     if len(long) == len(lengths):
         raise DataError(
             f"{long[0]}: every one of the {len(long)} rows is longer than max_length "
             f"({data.max_length} tokens); raise data.max_length to {max(lengths)} or shorten them"
         )
     if share > data.max_dropped:
+        others = f", and {num_unwritten} cannot be written" if num_unwritten else ""
         raise DataError(
             f"{long[0]}: {len(long)} of {len(lengths)} rows ({share:.0%}) are longer than "
-            f"max_length ({data.max_length} tokens); raise data.max_length, or data.max_dropped "
-            "to leave them out"
+            f"max_length ({data.max_length} tokens){others}; raise data.max_length, or "
+            "data.max_dropped to leave them out"
         )
     named = ", ".join(long[:_NUM_NAMED]) + (", …" if len(long) > _NUM_NAMED else "")
     log.warning(

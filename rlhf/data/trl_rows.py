@@ -64,8 +64,8 @@ def apart(preferences: Iterable[Preference]) -> list[Feedback]:
     return [feedback for key, feedback in found.items() if len(verdicts[key]) == 1]
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _turns(messages: Sequence[Message]) -> list[Row]:
+    return [message.turn for message in messages]
 
 
 def _reply(text: str) -> list[dict[str, str]]:

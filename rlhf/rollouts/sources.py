@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlhf.config import DataConfig, OnlineConfig
 from rlhf.data.tokenized import prompt_dataset
+from rlhf.errors import DataError
 from rlhf.records import Prompt, to_json
 from rlhf.rollouts.rewards import RewardFunc
 from rlhf.runs import POLICY_STAGES, open_run
@@ -25,6 +26,11 @@ def prompts_that_fit(
     Beside them stands the ``record`` of each as JSON, for rewards that ask for more.
     """
     kept = [prompts[i] for i in prompt_dataset(prompts, tokenizer, data, room=room)["index"]]
+    if any(prompt.tools or not all(m.plain for m in prompt.messages) for prompt in kept):
+        raise DataError(
+            "a prompt holds tools, calls of tools or thoughts, which rollouts cannot carry; write "
+            "them into the messages' text, or train with sft, dpo or kto"
+        )
     turns = [[{"role": m.role, "content": m.content} for m in prompt.messages] for prompt in kept]
     records = [json.dumps(to_json(prompt)) for prompt in kept]
     return Dataset.from_dict({"prompt": turns, "record": records})

@@ -148,7 +148,7 @@ def _encoded(
             yield _row(*encode_completion(tokenizer, document.prompt, document.completion))
     elif source.format in _TALKS:
         for talk in read(source, Demonstration):
-            yield _row(*encode_demonstration(tokenizer, talk.messages))
+            yield _row(*encode_demonstration(tokenizer, talk.messages, talk.tools))
     else:
         ids = [token for text in read_texts(source) for token in encode_text(tokenizer, text)]
         width = config.data.max_length

@@ -1,12 +1,13 @@
 """What a policy writes after its training, beside what its reference writes, for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.chat import decode_response, encode_prompt
+from rlhf.errors import RenderError
 from rlhf.model.bases import context_length
 from rlhf.model.engine.generate import Sampling, sample_ids
 from rlhf.model.roles import ADAPTER_OF, acting_as
@@ -30,7 +31,7 @@ def record_samples(
     """
     if not run.writes or is_sharded(model):
         return
-    encoded = [(p, encode_prompt(tokenizer, p)) for p in map(_prompt, records[: 4 * _NUM_SAMPLES])]
+    encoded = _encoded(tokenizer, records[: 4 * _NUM_SAMPLES])
     most = context_length(model) - _LONGEST
     asked = [(prompt, ids) for prompt, ids in encoded if len(ids) <= most][:_NUM_SAMPLES]
     if not asked:
@@ -51,10 +52,22 @@ def record_samples(
     run.record(samples=samples)
 
 
+def _encoded(
+    tokenizer: PreTrainedTokenizerFast,
+    records: Sequence[Demonstration | Preference | Prompt | Feedback],
+) -> Iterator[tuple[Prompt, list[int]]]:
+    """The prompts that the chat template can write; the others were named before the training."""
+    for prompt in map(_prompt, records):
+        try:
+            yield prompt, encode_prompt(tokenizer, prompt)
+        except RenderError:
+            continue
+
+
 def _prompt(record: Demonstration | Preference | Prompt | Feedback) -> Prompt:
     if isinstance(record, Prompt):
         return record
     if isinstance(record, (Preference, Feedback)):
         return record.prompt
     turns = [i for i, message in enumerate(record.messages) if message.role == "assistant"]
-    return Prompt(record.messages[: turns[-1]])
+    return Prompt(record.messages[: turns[-1]], tools=record.tools)

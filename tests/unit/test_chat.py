@@ -85,7 +85,7 @@ def test_decoding_a_response_gives_its_text_back(question, answer):
         assert decode_response(tokenizer, ids) == answer
 
 
-@given(text, text)
+@given(text, text.filter(str.strip))
 @settings(deadline=None)
 def test_a_demonstration_is_its_prompt_and_its_response(question, answer):
     prompt = Prompt.from_text(question)

@@ -9,13 +9,18 @@ from rlhf.config import Format
 from rlhf.data.readers.cells import (
     PROMPT,
     RESPONSE,
+    TURNS,
+    chat_at,
     first,
     number_in,
     prompt_at,
+    reply_at,
     response_at,
     text_at,
+    tools_at,
+    with_system,
 )
-from rlhf.data.readers.dialogue import Row, RowError, conversation, dialogue, transcript
+from rlhf.data.readers.dialogue import Row, RowError, conversation, transcript
 from rlhf.data.readers.foreign import READERS, Tool
 from rlhf.data.readers.foreign_tasks import UNCLEAR, LeftOut, Names
 from rlhf.data.readers.votes import Judged, is_voted, ranked, votes
@@ -49,7 +54,6 @@ class Shape:
 
 CHOSEN = (("chosen", "rejected"), ("sentence_good", "sentence_bad"), ("sent_less", "sent_more"))
 GOOD = ("label", "good", "kto_tag", "reward", "toxicity")
-TURNS = ("messages", "conversations", "conversation", "turns", "dialog", "dialogue")
 
 _VERDICTS = {
     **dict.fromkeys(("true", "1", "1.0", "yes", "good", "up", "nontoxic"), True),
@@ -62,10 +66,12 @@ def record(row: Row, metadata: Metadata) -> Iterable[Item]:
     data = _given(row)
     if isinstance(row.get("prompt"), Mapping):
         data["prompt"] = _given(cast("Row", row["prompt"]))
+        data["prompt"]["messages"] = _turns_given(data["prompt"].get("messages"))
     kind, home = Preference, "provenance"
     if "messages" in data:
         asked = "id" in data or not _has_reply(data["messages"])
         kind, home = (Prompt if asked else Demonstration), "metadata"
+        data["messages"] = _turns_given(data["messages"])
     elif "response_a" in data:
         kind, home = Comparison, "metadata"
     elif "response" in data:
@@ -83,6 +89,12 @@ def _given(row: Row) -> dict[str, Any]:
     return {k: v for k, v in row.items() if v is not None}
 
 
+def _turns_given(turns: object) -> object:
+    entries = cast("list[object]", turns) if isinstance(turns, list) else []
+    given = [_given(cast("Row", one)) if isinstance(one, Mapping) else one for one in entries]
+    return given if isinstance(turns, list) else turns
+
+
 def _has_reply(messages: object) -> bool:
     return "assistant" in (m.role for m in conversation(messages))
 
@@ -90,10 +102,11 @@ def _has_reply(messages: object) -> bool:
 def preference(row: Row, metadata: Metadata) -> Iterable[Item]:
     """A chosen and a rejected response, plain or conversational, prompt explicit or shared."""
     good, bad = next((p for p in CHOSEN if row.get(p[0]) is not None), CHOSEN[0])
+    shared: Sequence[Message] = ()
     if first(row, PROMPT) is None and isinstance(row.get(good), list):
-        prompt = shared_prompt(conversation(row[good]), conversation(row.get(bad)))
-    else:
-        prompt = prompt_at(row, {})
+        shared = shared_prompt(conversation(row[good]), conversation(row.get(bad)))
+    before = with_system(row, shared) if shared else ()
+    prompt = Prompt(before, tools=tools_at(row)) if shared else prompt_at(row, {}, (good, bad))
     margin = row.get("margin")
     if margin is not None and not isinstance(margin, (int, float)):
         margin = number_in("margin", margin)
@@ -106,11 +119,11 @@ def preference(row: Row, metadata: Metadata) -> Iterable[Item]:
     )
 
 
-def shared_prompt(chosen: Sequence[Message], rejected: Sequence[Message]) -> Prompt:
+def shared_prompt(chosen: Sequence[Message], rejected: Sequence[Message]) -> Sequence[Message]:
     """What two conversations have in common, if they differ in the last turn only."""
     if chosen[:-1] != rejected[:-1]:
         raise RowError("the two conversations must differ in their last turn only")
-    return Prompt(tuple(chosen[:-1]))
+    return chosen[:-1]
 
 
 def hh(row: Row, metadata: Metadata) -> Iterable[Item]:
@@ -118,14 +131,15 @@ def hh(row: Row, metadata: Metadata) -> Iterable[Item]:
     chosen, rejected = (transcript(text_at(row, name)) for name in ("chosen", "rejected"))
     if (chosen[-1].role, rejected[-1].role) != ("assistant", "assistant"):
         raise RowError("both transcripts must end with an Assistant turn")
-    prompt = shared_prompt(chosen, rejected)
+    before = with_system(row, shared_prompt(chosen, rejected))
+    prompt = Prompt(before, tools=tools_at(row))
     yield Preference(prompt, chosen[-1].content, rejected[-1].content, provenance=metadata)
 
 
 def unpaired(row: Row, metadata: Metadata) -> Iterable[Item]:
     """One response and whether it is good."""
-    prompt = prompt_at(row, {})
     name, label = first(row, RESPONSE) or RESPONSE[0], first(row, GOOD) or GOOD[0]
+    prompt = prompt_at(row, {}, (name,))
     value = row.get(label)
     if value is None:
         raise RowError(f"`{label}` is missing")
@@ -140,17 +154,19 @@ def turns(row: Row, metadata: Metadata) -> Iterable[Item]:
     name = first(row, TURNS)
     if name is None:
         raise RowError("`messages` is missing")
-    strict = name in ("messages", "conversations")
-    messages = (conversation if strict else dialogue)(row[name])
-    if strict and row.get("system") and messages and messages[0].role != "system":
-        messages = (Message("system", text_at(row, "system")), *messages)
+    messages, tools = chat_at(row, name), tools_at(row)
+    if not messages:
+        return
+    messages = with_system(row, messages)
     good = _verdict(row)
-    if good is not None and messages and messages[-1].role == "assistant":
-        yield Feedback(Prompt(messages[:-1]), messages[-1].content, good, metadata)
+    if good is not None and messages[-1].role == "assistant":
+        if messages[-1].thinking or messages[-1].tool_calls:
+            raise RowError("a rated answer thinks or calls tools; write it as one text")
+        yield Feedback(Prompt(messages[:-1], tools=tools), messages[-1].content, good, metadata)
     elif any(m.role == "assistant" for m in messages):
-        yield Demonstration(messages, metadata)
-    elif messages:
-        yield Prompt(messages, metadata)
+        yield Demonstration(messages, metadata, tools)
+    else:
+        yield Prompt(messages, metadata, tools)
 
 
 def _verdict(row: Row) -> bool | None:
@@ -164,13 +180,13 @@ def prompt_completion(row: Row, metadata: Metadata) -> Iterable[Item]:
     """A prompt and, if there is one, the response worth imitating."""
     if first(row, PROMPT) is None:
         raise RowError("`prompt` is missing")
-    prompt = prompt_at(row, metadata)
     name = first(row, RESPONSE)
+    prompt = prompt_at(row, metadata, (name,) if name else ())
     if name is None:
         yield prompt
     else:
-        reply = Message("assistant", response_at(row, name, prompt))
-        yield Demonstration((*prompt.messages, reply), metadata)
+        reply = reply_at(row, name, prompt)
+        yield Demonstration((*prompt.messages, reply), metadata, prompt.tools)
 
 
 def text(row: Row, metadata: Metadata) -> Iterable[Item]:  # noqa: ARG001 - as all others

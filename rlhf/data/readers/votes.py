@@ -48,7 +48,7 @@ def votes(row: Row, metadata: Metadata) -> Iterable[Judged]:
     if "title" in row and "stance" in row:
         prompt = Prompt.from_text(f"{text_at(row, 'title')}\n{text_at(row, 'stance')}")
     else:
-        prompt = prompt_at(row, {})
+        prompt = prompt_at(row, {}, sides)
     a, b = (_response(row, side) for side in sides)
     comparison = Comparison(prompt, a, b, metadata)
     given = tuple(_votes(row, comparison.id))

@@ -137,7 +137,7 @@ def test_a_call_of_a_tool_is_what_the_assistant_said(tmp_path):
            "generation": json.dumps({"role": "agent", "text": REPLY})}  # fmt: skip
     [found] = from_rows(tmp_path, Feedback, row)
     assert [(m.role, m.content) for m in found.prompt.messages] == [
-        ("user", "Hi"), ("assistant", '{"api": {"f": {}}}'), ("user", '{"response": {"f": 1}}'),
+        ("user", "Hi"), ("assistant", '{"api": {"f": {}}}'), ("tool", '{"response": {"f": 1}}'),
     ]  # fmt: skip
     assert (found.response, found.good) == (REPLY, False)
 

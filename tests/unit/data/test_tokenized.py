@@ -125,7 +125,7 @@ def test_a_record_that_the_template_refuses_is_named():
     strict = bytes_tokenizer(NO_SYSTEM + TEMPLATE)
     prompt = Prompt((Message("system", "Be."), *HI.messages), {"origin": "b.csv:7"})
     with pytest.raises(DataError, match=r"b.csv:7: the tokenizer's chat template refuses"):
-        prompt_dataset([HI, prompt], strict, config())
+        prompt_dataset([HI, prompt], strict, config(max_dropped=0.4))
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0<"), max_size=12))
