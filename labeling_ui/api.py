@@ -18,12 +18,12 @@ from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
 from labeling_ui.formats import Format, lists_of
+from labeling_ui.locales import words_of
 from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.render import render
 from labeling_ui.results import status_of
 from labeling_ui.store import Store
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
-from labeling_ui.words import words_of
 from rlhf.records import STORABLE, Text
 
 DeskName = Literal["rate", "adjudicate"]

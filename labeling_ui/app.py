@@ -28,11 +28,11 @@ from labeling_ui.drafts import Drafts
 from labeling_ui.gates import Doors, FromProxy, Guard
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.live import Live, PolicyLoader, load_policies
+from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
 from labeling_ui.passes import Passes
 from labeling_ui.store import Store
-from labeling_ui.words import Words, words_of
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]

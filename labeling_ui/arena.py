@@ -20,10 +20,10 @@ from labeling_ui.campaigns import Campaigns, utc_now
 from labeling_ui.intake import NAMED, make
 from labeling_ui.limits import TooMany
 from labeling_ui.live import Live
+from labeling_ui.locales import Sentence
 from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Sentence
 from rlhf.records import Message, Prompt, Response
 
 CAMPAIGN = "arena"

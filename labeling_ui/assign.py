@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Executable, Row
 
 from labeling_ui import statements as sql
 from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
+from labeling_ui.locales import Sentence
 from labeling_ui.store import NotFound
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Sentence
 
 NEVER = "9999"
 """When an assignment of a list or a battle expires; as text it comes after every time."""

@@ -25,10 +25,10 @@ from labeling_ui.intake import (
     guidelines_of,
     make,
 )
+from labeling_ui.locales import Sentence
 from labeling_ui.store import Conflict, Store
 from labeling_ui.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Sentence
 from rlhf.errors import DataError
 
 FLAGS = ("broken", "unsafe", "private", "other")

@@ -15,8 +15,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from labeling_ui.accounts import Accounts, UserRole
 from labeling_ui.callers import Callers, address_of, error_answer, signed_in, told
 from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
+from labeling_ui.locales import words_of
 from labeling_ui.pages import sign_in
-from labeling_ui.words import words_of
 
 MAX_BODY = 1 << 20
 """Bytes that anybody may send at once; what needs more is an admin's business."""

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from labeling_ui.assign import NEVER, stamp
 from labeling_ui.ballot import chance
+from labeling_ui.locales import Sentence
 from labeling_ui.store import Conflict, NotFound
 from labeling_ui.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, UserRow
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import Sentence
 from rlhf.errors import DataError
 
 NAMED = select(CampaignRow).where(CampaignRow.name == bindparam("name"))

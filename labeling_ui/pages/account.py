@@ -1,8 +1,8 @@
 """The page of one's own account, and for admins of invitations and of what was done."""
 
 from labeling_ui.accounts import ROLES, Account
+from labeling_ui.locales import Words
 from labeling_ui.pages.plain import brand, field, language_menu, plain
-from labeling_ui.words import Words
 
 _SAID = (
     *("server_silent", "too_many_tries", "password_changed", "none_yet", "copy_now"),

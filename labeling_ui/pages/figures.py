@@ -7,7 +7,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from labeling_ui.dashboard import Figures, Timeline
-from labeling_ui.words import Words
+from labeling_ui.locales import Words
 from rlhf.report.plots import DASH, columns, forest, interval, number, with_range
 from rlhf.report.records import Estimate
 

@@ -10,9 +10,9 @@ from playwright.sync_api import expect
 from labeling_ui.ballot import Answer
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.export import export
+from labeling_ui.locales import languages
 from labeling_ui.store import Store
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import languages
 from rlhf.evaluate.agreement import agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.records import Comparison, Prompt, Response, to_json

@@ -10,10 +10,10 @@ from labeling_ui.campaigns import Campaigns
 from labeling_ui.card import dataset_card
 from labeling_ui.dashboard import Dashboard
 from labeling_ui.export import export, ranked_together
+from labeling_ui.locales import words_for
 from labeling_ui.pages.figures import figures_html
 from labeling_ui.store import Store
 from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import words_for
 from rlhf.evaluate.agreement import agreement
 from rlhf.records import Prompt, Response
 from tests.labeling import PASSWORD, cheap_accounts
