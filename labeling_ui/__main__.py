@@ -20,6 +20,7 @@ from labeling_ui.accounts import SECRET_VARIABLE, Accounts, session_secret
 from labeling_ui.active import rank_by_disagreement, rank_by_reward
 from labeling_ui.audit import note
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.db.store import Store, StoreError
 from labeling_ui.export import export
 from labeling_ui.formats import lists_of
 from labeling_ui.incoming import read_incoming, read_text, told
@@ -29,7 +30,6 @@ from labeling_ui.network import check_exposure, listen
 from labeling_ui.options import parser
 from labeling_ui.passes import Passes
 from labeling_ui.results import all_status
-from labeling_ui.store import Store, StoreError
 from labeling_ui.tasks import Settings
 from labeling_ui.writing import write_folder
 from rlhf.config import build

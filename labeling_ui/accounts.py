@@ -20,10 +20,10 @@ from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from labeling_ui.audit import note, stamp
+from labeling_ui.db.store import Conflict, NotFound, Store
+from labeling_ui.db.tables import UserRow
 from labeling_ui.limits import Throttle
 from labeling_ui.locales import Sentence
-from labeling_ui.store import Conflict, NotFound, Store
-from labeling_ui.tables import UserRow
 from rlhf.errors import ConfigError, DataError
 
 UserRole = Literal["guest", "rater", "adjudicator", "admin"]

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from labeling_ui.assign import Assigned, Desk, stamp
 from labeling_ui.ballot import Item, Progress, Said, Turn, marks, shown
-from labeling_ui.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
+from labeling_ui.db.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
 from labeling_ui.tasks import SCALE, Kind, Settings
 
 KINDS: tuple[Kind, ...] = ("pairwise", "ranking", "thumbs", "rating")

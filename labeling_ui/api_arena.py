@@ -19,12 +19,12 @@ from labeling_ui.accounts import Account
 from labeling_ui.arena import Arena
 from labeling_ui.ballot import Answer, Item, RowId
 from labeling_ui.callers import Callers, told
+from labeling_ui.db.store import Conflict
 from labeling_ui.limits import PROMPTS, Rate, TooMany
 from labeling_ui.live import MAX_PROMPT
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.render import render
-from labeling_ui.store import Conflict
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import STORABLE
 

@@ -15,11 +15,11 @@ from labeling_ui.accounts import SESSION_SECONDS, Account, Accounts, NewAccount
 from labeling_ui.audit import entries
 from labeling_ui.ballot import RowId
 from labeling_ui.callers import COOKIE, Callers, Refused, address_of
+from labeling_ui.db.store import Store
 from labeling_ui.limits import SIGN_INS, Rate
 from labeling_ui.locales import Sentence, languages, words_of
 from labeling_ui.openapi import document
 from labeling_ui.passes import Passes
-from labeling_ui.store import Store
 from rlhf.records import STORABLE
 
 MAX_USERS = 5000

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Executable, Row
 
 from labeling_ui import statements as sql
 from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
+from labeling_ui.db.store import NotFound
 from labeling_ui.locales import Sentence
-from labeling_ui.store import NotFound
 from labeling_ui.tasks import Settings, Task
 
 NEVER = "9999"

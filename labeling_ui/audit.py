@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from labeling_ui.store import Store
-from labeling_ui.tables import AuditRow, UserRow
+from labeling_ui.db.store import Store
+from labeling_ui.db.tables import AuditRow, UserRow
 
 
 @dataclass(frozen=True, slots=True)

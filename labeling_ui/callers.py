@@ -10,10 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from labeling_ui.accounts import Account, Accounts, UserRole
+from labeling_ui.db.store import Conflict, NotFound, StoreError
 from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
 from labeling_ui.locales import Sentence, words_of
 from labeling_ui.passes import Passes
-from labeling_ui.store import Conflict, NotFound, StoreError
 from rlhf.errors import RLHFError
 from rlhf.records import UNSTORABLE
 

@@ -15,6 +15,8 @@ from labeling_ui import statements as sql
 from labeling_ui.adjudication import Bench, contested
 from labeling_ui.assign import Assigned, Desk, Rules
 from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, seen_at, shown
+from labeling_ui.db.store import Conflict, Store
+from labeling_ui.db.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.intake import (
     NAMED,
     Added,
@@ -26,8 +28,6 @@ from labeling_ui.intake import (
     make,
 )
 from labeling_ui.locales import Sentence
-from labeling_ui.store import Conflict, Store
-from labeling_ui.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 

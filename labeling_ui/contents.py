@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from labeling_ui.ballot import CHOICES
-from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
+from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.tasks import Kind, Settings, Task
 from rlhf.errors import DataError
 

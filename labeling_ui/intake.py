@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from labeling_ui.assign import NEVER, stamp
 from labeling_ui.ballot import chance
+from labeling_ui.db.store import Conflict, NotFound
+from labeling_ui.db.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, UserRow
 from labeling_ui.locales import Sentence
-from labeling_ui.store import Conflict, NotFound
-from labeling_ui.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, UserRow
 from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 

@@ -12,9 +12,9 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from labeling_ui.contents import Problems, read_through
-from labeling_ui.frozen import Frozen
-from labeling_ui.store import OldSchema, Store
-from labeling_ui.tables import Base
+from labeling_ui.db.read_only import Frozen
+from labeling_ui.db.store import OldSchema, Store
+from labeling_ui.db.tables import Base
 from rlhf.errors import DataError
 
 _CHUNK = 1000

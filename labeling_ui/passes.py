@@ -22,9 +22,9 @@ from labeling_ui.accounts import (
     insert_users,
 )
 from labeling_ui.audit import note, stamp
+from labeling_ui.db.store import NotFound, Store
+from labeling_ui.db.tables import InvitationRow, TokenRow, UserRow
 from labeling_ui.locales import Sentence
-from labeling_ui.store import NotFound, Store
-from labeling_ui.tables import InvitationRow, TokenRow, UserRow
 from rlhf.errors import DataError
 
 PREFIX = "rlhf_"

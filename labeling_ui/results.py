@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from labeling_ui.db.store import Store
+from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
 from labeling_ui.intake import find_campaign
-from labeling_ui.store import Store
-from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
 from labeling_ui.tasks import Task
 
 COMPARABLE = ("a", "b", "tie", "both_bad", "good", "bad")

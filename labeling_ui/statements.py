@@ -7,7 +7,7 @@ the objects of rows cost more than the rows.
 from sqlalchemy import Boolean, Select, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
-from labeling_ui.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, VoteRow
+from labeling_ui.db.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, VoteRow
 
 _mine, _others = aliased(AssignmentRow), aliased(AssignmentRow)
 _campaign, _rater, _now = bindparam("campaign"), bindparam("rater"), bindparam("now")

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from labeling_ui.accounts import Accounts
 from labeling_ui.app import Serving, create_app
-from labeling_ui.store import Store
+from labeling_ui.db.store import Store
 from labeling_ui.tasks import Task
 from rlhf.records import Comparison, Message, Prompt, Response
 

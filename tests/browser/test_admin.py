@@ -9,9 +9,9 @@ from playwright.sync_api import expect
 
 from labeling_ui.ballot import Answer
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.db.store import Store
 from labeling_ui.export import export
 from labeling_ui.locales import languages
-from labeling_ui.store import Store
 from labeling_ui.tasks import Settings, Task
 from rlhf.evaluate.agreement import agreement
 from rlhf.evaluate.leaderboard import leaderboard

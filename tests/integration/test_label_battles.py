@@ -11,11 +11,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from labeling_ui.db.store import Store
+from labeling_ui.db.tables import TaskRow
 from labeling_ui.keeping import examine
 from labeling_ui.limits import PROMPTS
 from labeling_ui.render import render
-from labeling_ui.store import Store
-from labeling_ui.tables import TaskRow
 from labeling_ui.tasks import Task
 from rlhf.errors import RunError
 from tests.hostile import MARKUP

@@ -14,8 +14,8 @@ import pytest
 
 from labeling_ui import gates
 from labeling_ui.accounts import Accounts
+from labeling_ui.db.store import StoreError
 from labeling_ui.limits import SIGN_INS, Rate, TooMany
-from labeling_ui.store import StoreError
 from tests.labeling import client, running
 
 pytestmark = pytest.mark.integration

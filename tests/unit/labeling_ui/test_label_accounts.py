@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from labeling_ui.accounts import Accounts, session_secret
+from labeling_ui.db.store import Conflict
+from labeling_ui.db.tables import UserRow
 from labeling_ui.limits import Throttle, Throttled
-from labeling_ui.store import Conflict
-from labeling_ui.tables import UserRow
 from rlhf.errors import ConfigError, DataError
 from tests.labeling import CHEAP, PASSWORD, cheap_accounts
 

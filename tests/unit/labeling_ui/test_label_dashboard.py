@@ -22,13 +22,13 @@ from labeling_ui.ballot import Answer, Flag
 from labeling_ui.callers import COOKIE
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.dashboard import Dashboard, figures_of, timeline_of, work
+from labeling_ui.db.store import NotFound, Store
 from labeling_ui.export import export
 from labeling_ui.judged import SHOWS, Judged, Wanted, cases, glances, judged
 from labeling_ui.locales import languages
 from labeling_ui.pages.admin import Admin, Asked, overview_html
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
-from labeling_ui.store import NotFound, Store
 from labeling_ui.tasks import Settings, Task
 from rlhf.evaluate.agreement import OUTCOMES, agreement
 from rlhf.evaluate.leaderboard import leaderboard

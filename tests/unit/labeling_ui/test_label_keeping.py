@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from labeling_ui.ballot import Answer
 from labeling_ui.campaigns import Campaigns
+from labeling_ui.db.store import Store
+from labeling_ui.db.tables import Base
 from labeling_ui.export import export
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
-from labeling_ui.store import Store
-from labeling_ui.tables import Base
 from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 from rlhf.records import Prompt, Response

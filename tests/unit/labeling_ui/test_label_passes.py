@@ -3,9 +3,9 @@ from sqlalchemy import select
 
 from labeling_ui.accounts import NewAccount
 from labeling_ui.audit import entries
+from labeling_ui.db.store import Conflict, NotFound
+from labeling_ui.db.tables import InvitationRow, TokenRow
 from labeling_ui.passes import Passes
-from labeling_ui.store import Conflict, NotFound
-from labeling_ui.tables import InvitationRow, TokenRow
 from rlhf.errors import DataError
 from tests.labeling import PASSWORD, cheap_accounts
 

@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from labeling_ui.frozen import Frozen, cannot_be_written
+from labeling_ui.db.read_only import Frozen, cannot_be_written
 from rlhf.errors import RLHFError
 
 SCHEMA = "0002"

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from labeling_ui.tables import Base
+from labeling_ui.db.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
