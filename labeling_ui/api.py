@@ -21,9 +21,9 @@ from labeling_ui.export import export
 from labeling_ui.formats import Format, lists_of
 from labeling_ui.locales import words_of
 from labeling_ui.openapi import JSON_LINES, document
-from labeling_ui.render import render
 from labeling_ui.results import status_of
 from labeling_ui.tasks import MAX_TEXT, Settings, Task
+from labeling_ui.text.markdown import render
 from rlhf.records import STORABLE, Text
 
 DeskName = Literal["rate", "adjudicate"]

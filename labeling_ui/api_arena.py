@@ -24,7 +24,7 @@ from labeling_ui.limits import PROMPTS, Rate, TooMany
 from labeling_ui.live import MAX_PROMPT
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import JSON_LINES, document
-from labeling_ui.render import render
+from labeling_ui.text.markdown import render
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import STORABLE
 

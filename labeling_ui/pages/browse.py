@@ -6,8 +6,8 @@ from typing import Any
 
 from labeling_ui.judged import PER_PAGE, Case, Cases, Flagged
 from labeling_ui.locales import Words
-from labeling_ui.render import render
 from labeling_ui.results import Given
+from labeling_ui.text.markdown import render
 from rlhf.records import Response
 
 

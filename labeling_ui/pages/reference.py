@@ -7,7 +7,7 @@ from typing import Any
 
 from labeling_ui.locales import languages
 from labeling_ui.pages.plain import brand, plain
-from labeling_ui.render import render
+from labeling_ui.text.markdown import render
 
 Node = Mapping[str, Any]
 

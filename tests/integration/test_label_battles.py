@@ -15,8 +15,8 @@ from labeling_ui.db.store import Store
 from labeling_ui.db.tables import TaskRow
 from labeling_ui.keeping import examine
 from labeling_ui.limits import PROMPTS
-from labeling_ui.render import render
 from labeling_ui.tasks import Task
+from labeling_ui.text.markdown import render
 from rlhf.errors import RunError
 from tests.hostile import MARKUP
 from tests.labeling import client, running

@@ -9,7 +9,7 @@ from html import escape
 import nh3
 from markdown_it import MarkdownIt
 
-from labeling_ui.formulas import ATTRIBUTES, TAGS, formulas
+from labeling_ui.text.latex import ATTRIBUTES, TAGS, formulas
 
 MAX_RENDERED = 32_000
 """Characters that are rendered in half a second at worst; a longer text shows as it was written."""
