@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 from tqdm.auto import tqdm
 
-from labeling_ui.accounts import SECRET_VARIABLE, Accounts, session_secret
+from labeling_ui.accounts.audit import note
+from labeling_ui.accounts.passes import Passes
+from labeling_ui.accounts.users import SECRET_VARIABLE, Accounts, session_secret
 from labeling_ui.active import rank_by_disagreement, rank_by_reward
-from labeling_ui.audit import note
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.db.store import Store, StoreError
 from labeling_ui.export import export
@@ -28,7 +29,6 @@ from labeling_ui.keeping import copy_to_file, examine, fill_from_file, new_or_em
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.network import check_exposure, listen
 from labeling_ui.options import parser
-from labeling_ui.passes import Passes
 from labeling_ui.results import all_status
 from labeling_ui.tasks import Settings
 from labeling_ui.writing import write_folder

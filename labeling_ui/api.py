@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from labeling_ui.accounts import Account
-from labeling_ui.audit import note
+from labeling_ui.accounts.audit import note
+from labeling_ui.accounts.users import Account
 from labeling_ui.ballot import Answer, Flag, Item, Progress, RowId, Turn
 from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns import Campaigns

@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
-from labeling_ui.accounts import Account
+from labeling_ui.accounts.rate_limits import PROMPTS, Rate, TooMany
+from labeling_ui.accounts.users import Account
 from labeling_ui.arena import Arena
 from labeling_ui.ballot import Answer, Item, RowId
 from labeling_ui.callers import Callers, told
 from labeling_ui.db.store import Conflict
-from labeling_ui.limits import PROMPTS, Rate, TooMany
 from labeling_ui.live import MAX_PROMPT
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import JSON_LINES, document

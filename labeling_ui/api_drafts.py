@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from labeling_ui.audit import note
+from labeling_ui.accounts.audit import note
 from labeling_ui.callers import Callers
 from labeling_ui.db.store import Store
 from labeling_ui.drafts import Drafts, Wanted

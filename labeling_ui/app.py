@@ -16,7 +16,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from labeling_ui.accounts import Accounts, UserRole
+from labeling_ui.accounts.passes import Passes
+from labeling_ui.accounts.users import Accounts, UserRole
 from labeling_ui.api import Api
 from labeling_ui.api_arena import ArenaApi
 from labeling_ui.api_drafts import DraftsApi
@@ -32,7 +33,6 @@ from labeling_ui.live import Live, PolicyLoader, load_policies
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
-from labeling_ui.passes import Passes
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]

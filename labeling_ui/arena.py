@@ -14,13 +14,13 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from labeling_ui.accounts.rate_limits import TooMany
 from labeling_ui.assign import NEVER, item_of, stamp
 from labeling_ui.ballot import Answer, Item, chance, draw_order
 from labeling_ui.campaigns import Campaigns, utc_now
 from labeling_ui.db.store import Conflict, Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
 from labeling_ui.intake import NAMED, make
-from labeling_ui.limits import TooMany
 from labeling_ui.live import Live
 from labeling_ui.locales import Sentence
 from labeling_ui.tasks import Settings, Task

@@ -9,11 +9,11 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from labeling_ui.accounts import Account, Accounts, UserRole
+from labeling_ui.accounts.passes import Passes
+from labeling_ui.accounts.rate_limits import PER_ACCOUNT, Rate, TooMany
+from labeling_ui.accounts.users import Account, Accounts, UserRole
 from labeling_ui.db.store import Conflict, NotFound, StoreError
-from labeling_ui.limits import PER_ACCOUNT, Rate, TooMany
 from labeling_ui.locales import Sentence, words_of
-from labeling_ui.passes import Passes
 from rlhf.errors import RLHFError
 from rlhf.records import UNSTORABLE
 

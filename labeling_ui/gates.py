@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from labeling_ui.accounts import Accounts, UserRole
+from labeling_ui.accounts.rate_limits import PER_ADDRESS, Rate, TooMany
+from labeling_ui.accounts.users import Accounts, UserRole
 from labeling_ui.callers import Callers, address_of, error_answer, signed_in, told
-from labeling_ui.limits import PER_ADDRESS, Rate, TooMany
 from labeling_ui.locales import words_of
 from labeling_ui.pages import sign_in
 

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 from argon2 import PasswordHasher
 
-from labeling_ui.accounts import Accounts
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.app import Serving, create_app
 from labeling_ui.db.store import Store
 from labeling_ui.tasks import Task

@@ -1,6 +1,6 @@
 """The page of one's own account, and for admins of invitations and of what was done."""
 
-from labeling_ui.accounts import ROLES, Account
+from labeling_ui.accounts.users import ROLES, Account
 from labeling_ui.locales import Words
 from labeling_ui.pages.plain import brand, field, language_menu, plain
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import gradio as gr
 
-from labeling_ui.accounts import Accounts
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.callers import signed_in
 from labeling_ui.dashboard import Dashboard
 from labeling_ui.db.store import NotFound, Store

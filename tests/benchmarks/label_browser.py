@@ -15,7 +15,7 @@ from statistics import median
 
 from playwright.sync_api import Page, sync_playwright
 
-from labeling_ui.accounts import Accounts
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.db.store import Store
 from labeling_ui.tasks import Settings, Task

@@ -136,8 +136,8 @@ def test_the_command_line_makes_tokens_invitations_and_passwords(tmp_path, monke
     assert run(monkeypatch, *other, typed="another password") == 0
     from contextlib import closing
 
+    from labeling_ui.accounts.passes import Passes
     from labeling_ui.db.store import Store
-    from labeling_ui.passes import Passes
     from tests.labeling import cheap_accounts
 
     with closing(Store(tmp_path / "label.db")) as store:

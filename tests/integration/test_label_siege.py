@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from labeling_ui import gates
-from labeling_ui.accounts import Accounts
+from labeling_ui.accounts.rate_limits import SIGN_INS, Rate, TooMany
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.db.store import StoreError
-from labeling_ui.limits import SIGN_INS, Rate, TooMany
 from tests.labeling import client, running
 
 pytestmark = pytest.mark.integration

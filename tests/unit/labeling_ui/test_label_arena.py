@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from labeling_ui.accounts.rate_limits import TooMany
 from labeling_ui.arena import CAMPAIGN, MOST_BATTLES, Arena
 from labeling_ui.ballot import Answer, Choice
 from labeling_ui.campaigns import Campaigns
@@ -15,7 +16,6 @@ from labeling_ui.db.tables import AssignmentRow
 from labeling_ui.export import export
 from labeling_ui.judged import glances, judged
 from labeling_ui.keeping import examine
-from labeling_ui.limits import TooMany
 from labeling_ui.live import Live
 from labeling_ui.tasks import Settings
 from rlhf.errors import DataError

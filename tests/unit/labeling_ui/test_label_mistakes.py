@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from labeling_ui.__main__ import main
-from labeling_ui.accounts import session_secret
+from labeling_ui.accounts.users import session_secret
 from labeling_ui.campaigns import Campaigns
 from labeling_ui.db.store import Store, StoreError
 from labeling_ui.keeping import copy_to_file

@@ -1,11 +1,11 @@
 import pytest
 from sqlalchemy import select
 
-from labeling_ui.accounts import NewAccount
-from labeling_ui.audit import entries
+from labeling_ui.accounts.audit import entries
+from labeling_ui.accounts.passes import Passes
+from labeling_ui.accounts.users import NewAccount
 from labeling_ui.db.store import Conflict, NotFound
 from labeling_ui.db.tables import InvitationRow, TokenRow
-from labeling_ui.passes import Passes
 from rlhf.errors import DataError
 from tests.labeling import PASSWORD, cheap_accounts
 
@@ -125,7 +125,7 @@ def test_a_mistake_does_not_use_an_invitation(passes, ann):
 def test_an_invitation_ends_when_its_time_is_over_or_it_is_withdrawn(passes, monkeypatch):
     codes = [passes.invite("rater", uses=5, days=days, actor=None) for days in (1, 8)]
     [first, _] = passes.invitations()
-    monkeypatch.setattr("labeling_ui.passes.stamp", lambda: first.expires_at)
+    monkeypatch.setattr("labeling_ui.accounts.passes.stamp", lambda: first.expires_at)
     with pytest.raises(NotFound):
         passes.accept(codes[0], "joan", PASSWORD)
     [second] = passes.invitations()

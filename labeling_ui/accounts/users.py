@@ -19,10 +19,10 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from labeling_ui.audit import note, stamp
+from labeling_ui.accounts.audit import note, stamp
+from labeling_ui.accounts.rate_limits import Throttle
 from labeling_ui.db.store import Conflict, NotFound, Store
 from labeling_ui.db.tables import UserRow
-from labeling_ui.limits import Throttle
 from labeling_ui.locales import Sentence
 from rlhf.errors import ConfigError, DataError
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
-from labeling_ui.accounts import (
+from labeling_ui.accounts.audit import note, stamp
+from labeling_ui.accounts.users import (
     ROLES,
     Account,
     Accounts,
@@ -21,7 +22,6 @@ from labeling_ui.accounts import (
     find_user,
     insert_users,
 )
-from labeling_ui.audit import note, stamp
 from labeling_ui.db.store import NotFound, Store
 from labeling_ui.db.tables import InvitationRow, TokenRow, UserRow
 from labeling_ui.locales import Sentence
