@@ -19,18 +19,18 @@ from tqdm.auto import tqdm
 from labeling_ui.accounts.audit import note
 from labeling_ui.accounts.passes import Passes
 from labeling_ui.accounts.users import SECRET_VARIABLE, Accounts, session_secret
-from labeling_ui.active import rank_by_disagreement, rank_by_reward
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.campaigns.active_learning import rank_by_disagreement, rank_by_reward
+from labeling_ui.campaigns.importers import read_incoming, read_text, told
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
 from labeling_ui.db.store import Store, StoreError
 from labeling_ui.export import export
 from labeling_ui.formats import lists_of
-from labeling_ui.incoming import read_incoming, read_text, told
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file, new_or_empty
 from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.network import check_exposure, listen
 from labeling_ui.options import parser
 from labeling_ui.results import all_status
-from labeling_ui.tasks import Settings
 from labeling_ui.writing import write_folder
 from rlhf.config import build
 from rlhf.errors import ConfigError, RLHFError

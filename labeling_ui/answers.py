@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from labeling_ui.accounts.users import UserRole
-from labeling_ui.tasks import Kind
+from labeling_ui.campaigns.tasks import Kind
 from rlhf.records import Role, Vote
 
 Rows = list[dict[str, Any]]

@@ -15,8 +15,8 @@ from labeling_ui.accounts.audit import entries
 from labeling_ui.accounts.passes import Passes
 from labeling_ui.accounts.rate_limits import SIGN_INS, Rate
 from labeling_ui.accounts.users import SESSION_SECONDS, Account, Accounts, NewAccount
-from labeling_ui.ballot import RowId
 from labeling_ui.callers import COOKIE, Callers, Refused, address_of
+from labeling_ui.campaigns.answers import RowId
 from labeling_ui.db.store import Store
 from labeling_ui.locales import Sentence, languages, words_of
 from labeling_ui.openapi import document

@@ -24,7 +24,7 @@ from labeling_ui.api_drafts import DraftsApi
 from labeling_ui.api_people import PeopleApi
 from labeling_ui.arena import Arena
 from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.db.store import Store
 from labeling_ui.drafts import Drafts
 from labeling_ui.gates import Doors, FromProxy, Guard

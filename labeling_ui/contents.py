@@ -8,9 +8,9 @@ from typing import cast
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from labeling_ui.ballot import CHOICES
+from labeling_ui.campaigns.answers import CHOICES
+from labeling_ui.campaigns.tasks import Kind, Settings, Task
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
-from labeling_ui.tasks import Kind, Settings, Task
 from rlhf.errors import DataError
 
 _AT_ONCE = 1000

@@ -12,10 +12,10 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labeling_ui.campaigns.tasks import Kind
 from labeling_ui.db.store import Store
 from labeling_ui.judged import Judged, judged, stamp
 from labeling_ui.scored import VALUES
-from labeling_ui.tasks import Kind
 
 if TYPE_CHECKING:
     from rlhf.evaluate.agreement import Agreement

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.setup import check_blindness, find_campaign
+from labeling_ui.campaigns.tasks import NUM_RESPONSES, Settings, Task
 from labeling_ui.db.store import Conflict, Store
 from labeling_ui.db.tables import TaskRow
-from labeling_ui.intake import check_blindness, find_campaign
 from labeling_ui.live import Live
 from labeling_ui.results import tasks_where
-from labeling_ui.tasks import NUM_RESPONSES, Settings, Task
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import Prompt, Response
 

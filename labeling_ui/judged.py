@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
+from labeling_ui.campaigns.setup import find_campaign
+from labeling_ui.campaigns.tasks import Kind, Settings, Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, UserRow, VoteRow
 from labeling_ui.export import as_vote, ranked_together
-from labeling_ui.intake import find_campaign
 from labeling_ui.results import COMPARABLE, Given, given_where, tasks_where
 from labeling_ui.scored import scores_of
-from labeling_ui.tasks import Kind, Settings, Task
 from rlhf.records import Comparison, Outcome, Vote
 
 if TYPE_CHECKING:

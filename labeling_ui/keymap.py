@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from labeling_ui.tasks import NUM_RESPONSES, SCALE, Kind
+from labeling_ui.campaigns.tasks import NUM_RESPONSES, SCALE, Kind
 from rlhf.errors import ConfigError
 
 Keymap = Mapping[str, tuple[str, ...]]

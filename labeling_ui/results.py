@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from labeling_ui.campaigns.setup import find_campaign
+from labeling_ui.campaigns.tasks import Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, UserRow, VoteRow
-from labeling_ui.intake import find_campaign
-from labeling_ui.tasks import Task
 
 COMPARABLE = ("a", "b", "tie", "both_bad", "good", "bad")
 """The outcomes that say all of what a rater answered."""

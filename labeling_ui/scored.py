@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from labeling_ui.campaigns.tasks import SCALE, Kind, Task
 from labeling_ui.results import Given
-from labeling_ui.tasks import SCALE, Kind, Task
 
 if TYPE_CHECKING:
     from rlhf.evaluate.scores import Score

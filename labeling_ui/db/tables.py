@@ -115,7 +115,7 @@ class CampaignRow(Base):
     name: Mapped[str] = mapped_column(unique=True)
     overlap: Mapped[int]
     settings: Mapped[str] = mapped_column(Text)
-    """:class:`labeling_ui.tasks.Settings` as JSON; its overlap is that of the column."""
+    """:class:`labeling_ui.campaigns.tasks.Settings` as JSON; its overlap is that of the column."""
     num_tasks: Mapped[int] = mapped_column(default=0)
     """Those whose use is work, as in ``num_complete``."""
     num_complete: Mapped[int] = mapped_column(default=0)
@@ -142,7 +142,7 @@ class TaskRow(Base):
     key: Mapped[str]
     """The same whatever the order of the responses, so that nothing is asked twice."""
     record: Mapped[str] = mapped_column(Text)
-    """The :class:`labeling_ui.tasks.Task` as JSON, policies included."""
+    """The :class:`labeling_ui.campaigns.tasks.Task` as JSON, policies included."""
     use: Mapped[str] = mapped_column(default="work")
     rank: Mapped[float] = mapped_column(default=0.0)
     """Active selection hands out the lowest first."""

@@ -9,7 +9,7 @@ from html import escape
 
 import gradio as gr
 
-from labeling_ui.campaigns import FLAGS
+from labeling_ui.campaigns.service import FLAGS
 from labeling_ui.keymap import OWN, Keymap, of_kind
 from labeling_ui.pages import header, label, say, script
 

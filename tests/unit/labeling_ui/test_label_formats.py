@@ -6,10 +6,10 @@ from datasets import load_dataset, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labeling_ui.campaigns.tasks import Task
 from labeling_ui.export import Export, Tie, export
 from labeling_ui.formats import FORMATS, lists_of
 from labeling_ui.results import RaterCount, Status
-from labeling_ui.tasks import Task
 from labeling_ui.writing import write_folder
 from rlhf.config import SourceConfig
 from rlhf.data.readers.containers import write_rows

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from labeling_ui.__main__ import main
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.db.store import OldSchema, Store, StoreError
 from labeling_ui.export import export
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file

@@ -9,13 +9,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import Base
 from labeling_ui.export import export
 from labeling_ui.keeping import copy_to_file, examine, fill_from_file
-from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 from rlhf.records import Prompt, Response
 from tests.labeling import PASSWORD, cheap_accounts, tasks

@@ -11,10 +11,10 @@ from sqlalchemy import make_url
 
 from labeling_ui.__main__ import main
 from labeling_ui.accounts.users import session_secret
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Task
 from labeling_ui.db.store import Store, StoreError
 from labeling_ui.keeping import copy_to_file
-from labeling_ui.tasks import Task
 from rlhf.errors import ConfigError, DataError
 from rlhf.records import Comparison, Prompt, Response, from_json, to_json
 from tests.labeling import cheap_accounts, comparison, tasks

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeling_ui
-from labeling_ui.ballot import Choice
-from labeling_ui.campaigns import FLAGS
+from labeling_ui.campaigns.answers import Choice
+from labeling_ui.campaigns.service import FLAGS
 from labeling_ui.judged import SHOWS
 from labeling_ui.locales import COOKIE, Sentence, languages, words_for
 from labeling_ui.pages.figures import SORTS

@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
-from labeling_ui.assign import NEVER, stamp
-from labeling_ui.ballot import chance
+from labeling_ui.campaigns.answers import chance
+from labeling_ui.campaigns.assignment import NEVER, stamp
+from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Conflict, NotFound
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, GuidelineRow, TaskRow, UserRow
 from labeling_ui.locales import Sentence
-from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 
 NAMED = select(CampaignRow).where(CampaignRow.name == bindparam("name"))

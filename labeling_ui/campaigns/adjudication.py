@@ -12,10 +12,10 @@ from datetime import datetime
 from sqlalchemy import Select, bindparam, case, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from labeling_ui.assign import Assigned, Desk, stamp
-from labeling_ui.ballot import Item, Progress, Said, Turn, marks, shown
+from labeling_ui.campaigns.answers import Item, Progress, Said, Turn, marks, shown
+from labeling_ui.campaigns.assignment import Assigned, Desk, stamp
+from labeling_ui.campaigns.tasks import SCALE, Kind, Settings
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, VoteRow
-from labeling_ui.tasks import SCALE, Kind, Settings
 
 KINDS: tuple[Kind, ...] = ("pairwise", "ranking", "thumbs", "rating")
 """What can be decided; two rewrites are seldom the same, and none is wrong."""

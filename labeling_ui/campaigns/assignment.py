@@ -12,11 +12,11 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Executable, Row
 
-from labeling_ui import statements as sql
-from labeling_ui.ballot import Item, Progress, Turn, chance, draw_order
+from labeling_ui.campaigns import queries as sql
+from labeling_ui.campaigns.answers import Item, Progress, Turn, chance, draw_order
+from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import NotFound
 from labeling_ui.locales import Sentence
-from labeling_ui.tasks import Settings, Task
 
 NEVER = "9999"
 """When an assignment of a list or a battle expires; as text it comes after every time."""

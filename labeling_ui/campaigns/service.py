@@ -11,13 +11,20 @@ from datetime import UTC, datetime
 
 from sqlalchemy import insert, select
 
-from labeling_ui import statements as sql
-from labeling_ui.adjudication import Bench, contested
-from labeling_ui.assign import Assigned, Desk, Rules
-from labeling_ui.ballot import Answer, Flag, Progress, Turn, draw_order, meaning, seen_at, shown
-from labeling_ui.db.store import Conflict, Store
-from labeling_ui.db.tables import CampaignRow, FlagRow, VoteRow
-from labeling_ui.intake import (
+from labeling_ui.campaigns import queries as sql
+from labeling_ui.campaigns.adjudication import Bench, contested
+from labeling_ui.campaigns.answers import (
+    Answer,
+    Flag,
+    Progress,
+    Turn,
+    draw_order,
+    meaning,
+    seen_at,
+    shown,
+)
+from labeling_ui.campaigns.assignment import Assigned, Desk, Rules
+from labeling_ui.campaigns.setup import (
     NAMED,
     Added,
     add_tasks,
@@ -27,8 +34,10 @@ from labeling_ui.intake import (
     guidelines_of,
     make,
 )
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Conflict, Store
+from labeling_ui.db.tables import CampaignRow, FlagRow, VoteRow
 from labeling_ui.locales import Sentence
-from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 
 FLAGS = ("broken", "unsafe", "private", "other")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from labeling_ui.tasks import SCALE, Kind, Settings
+from labeling_ui.campaigns.tasks import SCALE, Kind, Settings
 from rlhf.errors import DataError
 from rlhf.records import STORABLE, Message
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from labeling_ui.tasks import TOO_DEEP, Task
+from labeling_ui.campaigns.tasks import TOO_DEEP, Task
 from rlhf.errors import ConfigError, DataError, reason
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from itertools import pairwise
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from labeling_ui.adjudication import answers_apart
+from labeling_ui.campaigns.adjudication import answers_apart
+from labeling_ui.campaigns.setup import find_campaign
+from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import CampaignRow, TaskRow
-from labeling_ui.intake import find_campaign
-from labeling_ui.tasks import Settings, Task
 from rlhf.errors import DataError
 
 _LAST = 1e9
