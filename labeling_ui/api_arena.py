@@ -17,11 +17,11 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from labeling_ui.accounts.rate_limits import PROMPTS, Rate, TooMany
 from labeling_ui.accounts.users import Account
-from labeling_ui.arena import Arena
+from labeling_ui.arena.battles import Arena
+from labeling_ui.arena.policies import MAX_PROMPT
 from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns.answers import Answer, Item, RowId
 from labeling_ui.db.store import Conflict
-from labeling_ui.live import MAX_PROMPT
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.text.markdown import render

@@ -22,14 +22,14 @@ from labeling_ui.api import Api
 from labeling_ui.api_arena import ArenaApi
 from labeling_ui.api_drafts import DraftsApi
 from labeling_ui.api_people import PeopleApi
-from labeling_ui.arena import Arena
+from labeling_ui.arena.battles import Arena
+from labeling_ui.arena.generation import Drafts
+from labeling_ui.arena.policies import Live, PolicyLoader, load_policies
 from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.db.store import Store
-from labeling_ui.drafts import Drafts
 from labeling_ui.gates import Doors, FromProxy, Guard
 from labeling_ui.keymap import Keymap, load_keymap
-from labeling_ui.live import Live, PolicyLoader, load_policies
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from labeling_ui.accounts.rate_limits import TooMany
-from labeling_ui.arena import CAMPAIGN, MOST_BATTLES, Arena
+from labeling_ui.arena.battles import CAMPAIGN, MOST_BATTLES, Arena
+from labeling_ui.arena.policies import Live
 from labeling_ui.campaigns.answers import Answer, Choice
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings
@@ -17,7 +18,6 @@ from labeling_ui.db.tables import AssignmentRow
 from labeling_ui.export import export
 from labeling_ui.judged import glances, judged
 from labeling_ui.keeping import examine
-from labeling_ui.live import Live
 from rlhf.errors import DataError
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 

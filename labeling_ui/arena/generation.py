@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from labeling_ui.arena.policies import Live
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.setup import check_blindness, find_campaign
 from labeling_ui.campaigns.tasks import NUM_RESPONSES, Settings, Task
 from labeling_ui.db.store import Conflict, Store
 from labeling_ui.db.tables import TaskRow
-from labeling_ui.live import Live
 from labeling_ui.results import tasks_where
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import Prompt, Response

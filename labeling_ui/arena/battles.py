@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from labeling_ui.accounts.rate_limits import TooMany
+from labeling_ui.arena.policies import Live
 from labeling_ui.campaigns.answers import Answer, Item, chance, draw_order
 from labeling_ui.campaigns.assignment import NEVER, item_of, stamp
 from labeling_ui.campaigns.service import Campaigns, utc_now
@@ -22,7 +23,6 @@ from labeling_ui.campaigns.setup import NAMED, make
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Conflict, Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, VoteRow
-from labeling_ui.live import Live
 from labeling_ui.locales import Sentence
 from rlhf.records import Message, Prompt, Response
 
