@@ -18,11 +18,11 @@ from labeling_ui.campaigns.answers import Answer, Flag, Item, Progress, RowId, T
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import MAX_TEXT, Settings, Task
 from labeling_ui.db.store import Store
-from labeling_ui.export import export
-from labeling_ui.formats import Format, lists_of
 from labeling_ui.locales import words_of
 from labeling_ui.openapi import JSON_LINES, document
-from labeling_ui.results import status_of
+from labeling_ui.results.answers import status_of
+from labeling_ui.results.export import export
+from labeling_ui.results.formats import Format, lists_of
 from labeling_ui.text.markdown import render
 from rlhf.records import STORABLE, Text
 

@@ -12,7 +12,7 @@ from labeling_ui.campaigns.setup import check_blindness, find_campaign
 from labeling_ui.campaigns.tasks import NUM_RESPONSES, Settings, Task
 from labeling_ui.db.store import Conflict, Store
 from labeling_ui.db.tables import TaskRow
-from labeling_ui.results import tasks_where
+from labeling_ui.results.answers import tasks_where
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import Prompt, Response
 

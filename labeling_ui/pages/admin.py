@@ -13,13 +13,13 @@ import gradio as gr
 
 from labeling_ui.accounts.users import Accounts
 from labeling_ui.callers import signed_in
-from labeling_ui.dashboard import Dashboard
 from labeling_ui.db.store import NotFound, Store
-from labeling_ui.judged import PER_PAGE, SHOWS, Glance, Show, Wanted, cases, glances
 from labeling_ui.locales import Words, words_of
 from labeling_ui.pages import header, script
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
+from labeling_ui.results.cases import PER_PAGE, SHOWS, Glance, Show, Wanted, cases, glances
+from labeling_ui.results.dashboard import Dashboard
 
 _SECONDS = 5.0
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from labeling_ui.judged import PER_PAGE, Case, Cases, Flagged
 from labeling_ui.locales import Words
-from labeling_ui.results import Given
+from labeling_ui.results.answers import Given
+from labeling_ui.results.cases import PER_PAGE, Case, Cases, Flagged
 from labeling_ui.text.markdown import render
 from rlhf.records import Response
 

@@ -11,8 +11,8 @@ from labeling_ui.campaigns.answers import Answer
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
-from labeling_ui.export import export
 from labeling_ui.locales import languages
+from labeling_ui.results.export import export
 from rlhf.evaluate.agreement import agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.records import Comparison, Prompt, Response, to_json

@@ -13,7 +13,7 @@ from labeling_ui.campaigns.answers import Answer, Choice
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.tables import TaskRow, UserRow
-from labeling_ui.export import export
+from labeling_ui.results.export import export
 from rlhf.errors import DataError
 from rlhf.records import Prompt, Response
 from tests.labeling import tasks

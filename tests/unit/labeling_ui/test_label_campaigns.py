@@ -19,8 +19,8 @@ from labeling_ui.campaigns.setup import Added, check_blindness
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Conflict, NotFound, Store
 from labeling_ui.db.tables import UserRow, VoteRow
-from labeling_ui.export import export
-from labeling_ui.results import status_of
+from labeling_ui.results.answers import status_of
+from labeling_ui.results.export import export
 from rlhf.errors import DataError
 from rlhf.records import Comparison, Prompt, Response
 from tests.labeling import comparison, comparisons, tasks

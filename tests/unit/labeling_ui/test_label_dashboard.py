@@ -17,19 +17,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui import dashboard
 from labeling_ui.callers import COOKIE
 from labeling_ui.campaigns.answers import Answer, Flag
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
-from labeling_ui.dashboard import Dashboard, figures_of, timeline_of, work
 from labeling_ui.db.store import NotFound, Store
-from labeling_ui.export import export
-from labeling_ui.judged import SHOWS, Judged, Wanted, cases, glances, judged
 from labeling_ui.locales import languages
 from labeling_ui.pages.admin import Admin, Asked, overview_html
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
+from labeling_ui.results import dashboard
+from labeling_ui.results.cases import SHOWS, Judged, Wanted, cases, glances, judged
+from labeling_ui.results.dashboard import Dashboard, figures_of, timeline_of, work
+from labeling_ui.results.export import export
 from rlhf.evaluate.agreement import OUTCOMES, agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.evaluate.raters import rater_qualities

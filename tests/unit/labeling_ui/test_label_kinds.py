@@ -13,13 +13,13 @@ from sqlalchemy import select
 from labeling_ui.campaigns.answers import Answer, Flag, Item, meaning
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import MAX_TEXT, Settings, Task
-from labeling_ui.card import dataset_card
 from labeling_ui.db.store import Conflict, NotFound, Store
 from labeling_ui.db.tables import AssignmentRow, FlagRow, GuidelineRow, TaskRow, UserRow, VoteRow
-from labeling_ui.export import export
-from labeling_ui.rated import Rated, better_of
-from labeling_ui.results import status_of
-from labeling_ui.writing import write_folder
+from labeling_ui.results.answers import status_of
+from labeling_ui.results.dataset_card import dataset_card
+from labeling_ui.results.export import export
+from labeling_ui.results.export_folder import write_folder
+from labeling_ui.results.rated import Rated, better_of
 from rlhf.config import SourceConfig
 from rlhf.data.sources import read
 from rlhf.errors import DataError

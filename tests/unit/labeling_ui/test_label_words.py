@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import labeling_ui
 from labeling_ui.campaigns.answers import Choice
 from labeling_ui.campaigns.service import FLAGS
-from labeling_ui.judged import SHOWS
 from labeling_ui.locales import COOKIE, Sentence, languages, words_for
 from labeling_ui.pages.figures import SORTS
+from labeling_ui.results.cases import SHOWS
 from rlhf.evaluate.leaderboard import NoteKind
 
 ROOT = Path(labeling_ui.__file__).parent

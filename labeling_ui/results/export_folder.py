@@ -6,9 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeling_ui.card import dataset_card
-from labeling_ui.export import Export
-from labeling_ui.formats import Format, lists_of
+from labeling_ui.results.dataset_card import dataset_card
+from labeling_ui.results.export import Export
+from labeling_ui.results.formats import Format, lists_of
 from rlhf.errors import DataError
 
 if TYPE_CHECKING:

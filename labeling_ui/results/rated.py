@@ -8,7 +8,7 @@ from math import isclose
 from statistics import fmean
 
 from labeling_ui.campaigns.tasks import SCALE, Task
-from labeling_ui.results import Given
+from labeling_ui.results.answers import Given
 from rlhf.records import Preference, Prompt, Response
 
 

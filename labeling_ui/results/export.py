@@ -7,8 +7,8 @@ from typing import Any, cast
 from labeling_ui.campaigns.setup import find_campaign, guidelines_of
 from labeling_ui.campaigns.tasks import Kind, Settings, Task
 from labeling_ui.db.store import Store
-from labeling_ui.rated import Rating, better_of, rated, rating_of
-from labeling_ui.results import Given, Status, answers_of, status, tasks_of
+from labeling_ui.results.answers import Given, Status, answers_of, status, tasks_of
+from labeling_ui.results.rated import Rating, better_of, rated, rating_of
 from rlhf.records import (
     Comparison,
     Demonstration,

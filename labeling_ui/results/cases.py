@@ -14,9 +14,9 @@ from labeling_ui.campaigns.setup import find_campaign
 from labeling_ui.campaigns.tasks import Kind, Settings, Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, UserRow, VoteRow
-from labeling_ui.export import as_vote, ranked_together
-from labeling_ui.results import COMPARABLE, Given, given_where, tasks_where
-from labeling_ui.scored import scores_of
+from labeling_ui.results.answers import COMPARABLE, Given, given_where, tasks_where
+from labeling_ui.results.export import as_vote, ranked_together
+from labeling_ui.results.scored import scores_of
 from rlhf.records import Comparison, Outcome, Vote
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from labeling_ui.export import Export, Ranking
+from labeling_ui.results.export import Export, Ranking
 from rlhf.errors import DataError
 
 Format = Literal["records", "trl-paired", "trl-unpaired", "trl-ranked"]

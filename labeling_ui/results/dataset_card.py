@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from labeling_ui.export import Export
-from labeling_ui.formats import Format, lists_of
+from labeling_ui.results.export import Export
+from labeling_ui.results.formats import Format, lists_of
 
 if TYPE_CHECKING:
     from rlhf.data.readers.containers import Container

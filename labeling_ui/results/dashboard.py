@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from labeling_ui.campaigns.tasks import Kind
 from labeling_ui.db.store import Store
-from labeling_ui.judged import Judged, judged, stamp
-from labeling_ui.scored import VALUES
+from labeling_ui.results.cases import Judged, judged, stamp
+from labeling_ui.results.scored import VALUES
 
 if TYPE_CHECKING:
     from rlhf.evaluate.agreement import Agreement

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labeling_ui.campaigns.tasks import SCALE, Kind, Task
-from labeling_ui.results import Given
+from labeling_ui.results.answers import Given
 
 if TYPE_CHECKING:
     from rlhf.evaluate.scores import Score
