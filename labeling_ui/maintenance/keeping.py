@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
-from labeling_ui.contents import Problems, read_through
 from labeling_ui.db.read_only import Frozen
 from labeling_ui.db.store import OldSchema, Store
 from labeling_ui.db.tables import Base
+from labeling_ui.maintenance.contents import Problems, read_through
 from rlhf.errors import DataError
 
 _CHUNK = 1000
