@@ -29,10 +29,10 @@ from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.db.store import Store
 from labeling_ui.gates import Doors, FromProxy, Guard
-from labeling_ui.keymap import Keymap, load_keymap
 from labeling_ui.locales import Words, words_of
 from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
+from labeling_ui.pages.keymap import Keymap, load_keymap
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]
