@@ -18,19 +18,19 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from labeling_ui.accounts.passes import Passes
 from labeling_ui.accounts.users import Accounts, UserRole
-from labeling_ui.api import Api
-from labeling_ui.api_arena import ArenaApi
-from labeling_ui.api_drafts import DraftsApi
-from labeling_ui.api_people import PeopleApi
 from labeling_ui.arena.battles import Arena
 from labeling_ui.arena.generation import Drafts
 from labeling_ui.arena.policies import Live, PolicyLoader, load_policies
-from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.db.store import Store
-from labeling_ui.gates import Doors, FromProxy, Guard
+from labeling_ui.http.api_accounts import PeopleApi
+from labeling_ui.http.api_arena import ArenaApi
+from labeling_ui.http.api_campaigns import Api
+from labeling_ui.http.api_generation import DraftsApi
+from labeling_ui.http.auth import Callers, error_answer, invalid_answer, signed_in
+from labeling_ui.http.middleware import Doors, FromProxy, Guard
+from labeling_ui.http.openapi import describe, document
 from labeling_ui.locales import Words, words_of
-from labeling_ui.openapi import describe, document
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
 from labeling_ui.pages.keymap import Keymap, load_keymap
 from rlhf.errors import ConfigError, RLHFError

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 import gradio as gr
 
 from labeling_ui.accounts.users import Accounts
-from labeling_ui.callers import signed_in
 from labeling_ui.db.store import NotFound, Store
+from labeling_ui.http.auth import signed_in
 from labeling_ui.locales import Words, words_of
 from labeling_ui.pages import header, script
 from labeling_ui.pages.browse import cases_html

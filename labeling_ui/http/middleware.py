@@ -14,7 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from labeling_ui.accounts.rate_limits import PER_ADDRESS, Rate, TooMany
 from labeling_ui.accounts.users import Accounts, UserRole
-from labeling_ui.callers import Callers, address_of, error_answer, signed_in, told
+from labeling_ui.http.auth import Callers, address_of, error_answer, signed_in, told
 from labeling_ui.locales import words_of
 from labeling_ui.pages import sign_in
 

@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labeling_ui.accounts.audit import note
 from labeling_ui.accounts.users import Account
-from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns.answers import Answer, Flag, Item, Progress, RowId, Turn
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import MAX_TEXT, Settings, Task
 from labeling_ui.db.store import Store
+from labeling_ui.http.auth import Callers, told
+from labeling_ui.http.openapi import JSON_LINES, document
 from labeling_ui.locales import words_of
-from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.results.answers import status_of
 from labeling_ui.results.export import export
 from labeling_ui.results.formats import Format, lists_of

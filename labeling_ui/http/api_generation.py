@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from labeling_ui.accounts.audit import note
 from labeling_ui.arena.generation import Drafts, Wanted
 from labeling_ui.arena.policies import MAX_PROMPT
-from labeling_ui.callers import Callers
 from labeling_ui.campaigns.tasks import Settings
 from labeling_ui.db.store import Store
-from labeling_ui.openapi import document
+from labeling_ui.http.auth import Callers
+from labeling_ui.http.openapi import document
 from rlhf.records import STORABLE, Prompt, Text
 
 MAX_PROMPTS = 10_000

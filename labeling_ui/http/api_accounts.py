@@ -15,11 +15,11 @@ from labeling_ui.accounts.audit import entries
 from labeling_ui.accounts.passes import Passes
 from labeling_ui.accounts.rate_limits import SIGN_INS, Rate
 from labeling_ui.accounts.users import SESSION_SECONDS, Account, Accounts, NewAccount
-from labeling_ui.callers import COOKIE, Callers, Refused, address_of
 from labeling_ui.campaigns.answers import RowId
 from labeling_ui.db.store import Store
+from labeling_ui.http.auth import COOKIE, Callers, Refused, address_of
+from labeling_ui.http.openapi import document
 from labeling_ui.locales import Sentence, languages, words_of
-from labeling_ui.openapi import document
 from rlhf.records import STORABLE
 
 MAX_USERS = 5000

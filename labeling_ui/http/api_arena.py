@@ -19,11 +19,11 @@ from labeling_ui.accounts.rate_limits import PROMPTS, Rate, TooMany
 from labeling_ui.accounts.users import Account
 from labeling_ui.arena.battles import Arena
 from labeling_ui.arena.policies import MAX_PROMPT
-from labeling_ui.callers import Callers, told
 from labeling_ui.campaigns.answers import Answer, Item, RowId
 from labeling_ui.db.store import Conflict
+from labeling_ui.http.auth import Callers, told
+from labeling_ui.http.openapi import JSON_LINES, document
 from labeling_ui.locales import Words, words_of
-from labeling_ui.openapi import JSON_LINES, document
 from labeling_ui.text.markdown import render
 from rlhf.errors import DataError, RLHFError
 from rlhf.records import STORABLE
