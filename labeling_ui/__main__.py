@@ -17,8 +17,10 @@ import yaml
 from tqdm.auto import tqdm
 
 from labeling_ui.accounts.audit import note
-from labeling_ui.accounts.passes import Passes
-from labeling_ui.accounts.users import SECRET_VARIABLE, Accounts, session_secret
+from labeling_ui.accounts.invitations import Invitations
+from labeling_ui.accounts.sessions import SECRET_VARIABLE, session_secret
+from labeling_ui.accounts.tokens import Tokens
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.campaigns.active_learning import rank_by_disagreement, rank_by_reward
 from labeling_ui.campaigns.importers import read_incoming, read_text, told
 from labeling_ui.campaigns.service import Campaigns
@@ -149,18 +151,18 @@ def set_password(options: argparse.Namespace) -> None:
 def token(options: argparse.Namespace) -> None:
     """Print a new token of a user, or revoke all."""
     with closing(Store(options.db, create=False)) as store:
-        passes = Passes(store, Accounts(store, ""))
+        tokens = Tokens(store, Accounts(store, ""))
         if options.revoke:
-            print(f"{passes.revoke_all(options.name, None)} tokens of {options.name} revoked")
+            print(f"{tokens.revoke_all(options.name, None)} tokens of {options.name} revoked")
         else:
-            print(passes.make_token(options.name, None))
+            print(tokens.make(options.name, None))
 
 
 def invite(options: argparse.Namespace) -> None:
     """Print the path of a new invitation."""
     with closing(Store(options.db, create=False)) as store:
-        passes = Passes(store, Accounts(store, ""))
-        code = passes.invite(options.role, uses=options.uses, days=options.days, actor=None)
+        invitations = Invitations(store, Accounts(store, ""))
+        code = invitations.make(options.role, uses=options.uses, days=options.days, actor=None)
     print(f"/join#{code}")
 
 

@@ -1,16 +1,11 @@
 """Who may sign in, as what, and how often somebody may guess a password."""
 
 import hashlib
-import os
 import re
 import secrets
-import stat
 import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Literal, cast, get_args
 
 from argon2 import PasswordHasher
@@ -24,17 +19,15 @@ from labeling_ui.accounts.rate_limits import Throttle
 from labeling_ui.db.store import Conflict, NotFound, Store
 from labeling_ui.db.tables import UserRow
 from labeling_ui.locales import Sentence
-from rlhf.errors import ConfigError, DataError
+from rlhf.errors import DataError
 
 UserRole = Literal["guest", "rater", "adjudicator", "admin"]
 ROLES: tuple[UserRole, ...] = get_args(UserRole)
 """From the one who may least; each may what those before may."""
 
 SESSION_SECONDS = 30 * 24 * 3600
-SECRET_VARIABLE = "RLHF_LABEL_SECRET"
 _NAME = re.compile(r"\w[\w .@+-]{0,63}")
 _MIN_PASSWORD, _MAX_PASSWORD = 8, 256
-_MIN_SECRET = 16
 _OF_COOKIE = select(UserRow.id, UserRow.name, UserRow.role, UserRow.password_hash).where(
     UserRow.id == bindparam("user")
 )
@@ -48,7 +41,7 @@ class Account:
     name: str
     role: UserRole
 
-    def may(self, role: UserRole) -> bool:
+    def has_role(self, role: UserRole) -> bool:
         """Whether this one may do what ``role`` may."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
@@ -215,50 +208,3 @@ def insert_users(session: Session, rows: Sequence[UserRow], actor: int | None) -
     session.flush()
     who = {"users": [row.name for row in rows[:20]], "count": len(rows), "role": rows[0].role}
     note(session, actor, "add users", who)
-
-
-def session_secret(database: Path, secret_file: Path | None = None) -> str:
-    """The key that signs sessions: from the environment, or from a file only we can read.
-
-    The file lies beside the database unless named, and is made on first use.
-    """
-    if secret := os.environ.get(SECRET_VARIABLE):
-        return _long_enough(secret, SECRET_VARIABLE)
-    path = secret_file or database.with_name(database.name + ".secret")
-    if not path.exists():
-        _write_secret(path)
-    try:
-        mode, secret = path.stat().st_mode, path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: the session secret cannot be read ({error.strerror}); name a file with "
-            "--secret-file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: the session secret is not UTF-8 text; name another file with --secret-file"
-        ) from error
-    if stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(f"{path}: others can read this secret; run `chmod 600 {path}`")
-    return _long_enough(secret.strip(), str(path))
-
-
-def _write_secret(path: Path) -> None:
-    """Write a new secret, unless another process was faster; nobody reads half of one."""
-    try:
-        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as file:  # 0600
-            file.write(secrets.token_urlsafe(32))
-            file.flush()
-            with suppress(FileExistsError):
-                os.link(file.name, path)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: the session secret cannot be written ({error.strerror}); make its folder "
-            f"writable or set {SECRET_VARIABLE}"
-        ) from error
-
-
-def _long_enough(secret: str, place: str) -> str:
-    if len(secret) < _MIN_SECRET:
-        raise ConfigError(f"{place}: the session secret needs at least {_MIN_SECRET} characters")
-    return secret

@@ -12,12 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from labeling_ui.accounts.audit import entries
-from labeling_ui.accounts.passes import Passes
+from labeling_ui.accounts.invitations import Invitations
 from labeling_ui.accounts.rate_limits import SIGN_INS, Rate
+from labeling_ui.accounts.sessions import COOKIE
+from labeling_ui.accounts.tokens import Tokens
 from labeling_ui.accounts.users import SESSION_SECONDS, Account, Accounts, NewAccount
 from labeling_ui.campaigns.answers import RowId
 from labeling_ui.db.store import Store
-from labeling_ui.http.auth import COOKIE, Callers, Refused, address_of
+from labeling_ui.http.auth import Callers, Refused, address_of
 from labeling_ui.http.openapi import document
 from labeling_ui.locales import Sentence, languages, words_of
 from rlhf.records import STORABLE
@@ -82,11 +84,19 @@ class Whose(_Body):
     name: _Name | None = None
 
 
-class PeopleApi:
+class AccountsApi:
     """The handlers, on one store."""
 
-    def __init__(self, store: Store, accounts: Accounts, passes: Passes, callers: Callers) -> None:
-        self._store, self._accounts, self._passes = store, accounts, passes
+    def __init__(
+        self,
+        store: Store,
+        accounts: Accounts,
+        tokens: Tokens,
+        invitations: Invitations,
+        callers: Callers,
+    ) -> None:
+        self._store, self._accounts = store, accounts
+        self._tokens, self._invitations = tokens, invitations
         self._callers = callers
         self._signing_in = Rate(SIGN_INS)
         self._hashing = asyncio.Lock()
@@ -112,10 +122,10 @@ class PeopleApi:
             ("GET", "/api/audit", self.audit),
         ]
         for method, path, handler in routes:
-            told = document(method, path, handler)
+            description = document(method, path, handler)
             hashes = handler in (self.login, self.join, self.password, self.add_users)
             answer = self._one_by_one(handler, handler != self.add_users) if hashes else handler
-            router.add_api_route(path, answer, methods=[method], **told)
+            router.add_api_route(path, answer, methods=[method], **description)
         return router
 
     def _one_by_one(
@@ -181,7 +191,7 @@ class PeopleApi:
 
     def join(self, request: Request, body: Join) -> JSONResponse:
         """Make an account with an invitation, and open a session."""
-        account = self._passes.accept(body.code, body.name, body.password)
+        account = self._invitations.accept(body.code, body.name, body.password)
         return self._session(request, account, 201)
 
     def me(self, request: Request) -> JSONResponse:
@@ -207,7 +217,7 @@ class PeopleApi:
         if len(body) > MAX_USERS:
             raise Refused(403, f"at most {MAX_USERS} users are made at once; send several lists")
         people = [NewAccount(one.name, one.password, one.role) for one in body]
-        made = self._passes.add_with_tokens(people, admin.id)
+        made = self._tokens.add_with_tokens(people, admin.id)
         return JSONResponse(
             [{"name": one.name, "role": one.role, "token": token} for one, token in made], 201
         )
@@ -215,35 +225,35 @@ class PeopleApi:
     def tokens(self, request: Request) -> JSONResponse:
         """The caller's tokens, without their texts."""
         account = self._callers.need(request, "guest")
-        return JSONResponse([asdict(token) for token in self._passes.tokens(account.id)])
+        return JSONResponse([asdict(token) for token in self._tokens.of_user(account.id)])
 
     def make_token(self, request: Request, body: Whose | None = None) -> JSONResponse:
         """A token; its text is shown this once."""
         account = self._callers.need(request, "guest")
         name = body.name if body and body.name is not None else account.name
-        if name != account.name and not account.may("admin"):
+        if name != account.name and not account.has_role("admin"):
             raise Refused(403, "only an admin may make tokens for others")
-        return JSONResponse({"token": self._passes.make_token(name, account.id)}, 201)
+        return JSONResponse({"token": self._tokens.make(name, account.id)}, 201)
 
     def revoke_token(self, request: Request, number: RowId) -> JSONResponse:
         """Make a token useless."""
-        self._passes.revoke(number, self._callers.need(request, "guest"))
+        self._tokens.revoke(number, self._callers.need(request, "guest"))
         return JSONResponse({"ok": True})
 
     def invitations(self, request: Request) -> JSONResponse:
         """The invitations that still let somebody in."""
         self._callers.need(request, "admin")
-        return JSONResponse([asdict(one) for one in self._passes.invitations()])
+        return JSONResponse([asdict(one) for one in self._invitations.open()])
 
     def invite(self, request: Request, body: NewInvitation) -> JSONResponse:
         """A link for people who make their own accounts; it is shown this once."""
         admin = self._callers.need(request, "admin")
-        code = self._passes.invite(body.role, uses=body.uses, days=body.days, actor=admin.id)
+        code = self._invitations.make(body.role, uses=body.uses, days=body.days, actor=admin.id)
         return JSONResponse({"link": f"/join#{code}"}, 201)
 
     def uninvite(self, request: Request, number: RowId) -> JSONResponse:
         """Close an invitation."""
-        self._passes.uninvite(number, self._callers.need(request, "admin").id)
+        self._invitations.withdraw(number, self._callers.need(request, "admin").id)
         return JSONResponse({"ok": True})
 
     def audit(

@@ -94,7 +94,7 @@ class ArenaApi:
         """
         account, words = self._callers.need(request, "guest"), words_of(request)
         numbered = [words("policy", number=n) for n in range(1, len(self._policies) + 1)]
-        return JSONResponse({"policies": self._policies if account.may("admin") else numbered})
+        return JSONResponse({"policies": self._policies if account.has_role("admin") else numbered})
 
     def ask_chosen(self, request: Request, body: AskChosen) -> Response:
         """Two chosen policies answer: lines of ``responses`` as they grow; nothing is stored.
@@ -135,7 +135,7 @@ class ArenaApi:
             yield {"detail": words.told(error)}
         except RLHFError as error:
             # The sentence may name a run folder, which raters must not see.
-            yield {"detail": str(error) if account.may("admin") else words("cannot_answer")}
+            yield {"detail": str(error) if account.has_role("admin") else words("cannot_answer")}
         except Exception:
             # The reply has begun; a model out of memory must not end it in the middle of a line.
             log.exception("a policy could not answer")

@@ -126,7 +126,7 @@ class Api:
                     "progress": asdict(self._campaigns.progress(name, account.id)),
                     **(
                         {"contested": self._campaigns.contested(name, account.id)}
-                        if account.may("adjudicator")
+                        if account.has_role("adjudicator")
                         else {}
                     ),
                 }

@@ -9,8 +9,9 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from labeling_ui.accounts.passes import Passes
 from labeling_ui.accounts.rate_limits import PER_ACCOUNT, Rate, TooMany
+from labeling_ui.accounts.sessions import signed_in
+from labeling_ui.accounts.tokens import Tokens
 from labeling_ui.accounts.users import Account, Accounts, UserRole
 from labeling_ui.db.store import Conflict, NotFound, StoreError
 from labeling_ui.locales import Sentence, words_of
@@ -18,8 +19,6 @@ from rlhf.errors import RLHFError
 from rlhf.records import UNSTORABLE
 
 log = logging.getLogger(__name__)
-
-COOKIE = "rlhf_label_session"
 
 MAX_DETAIL = 280
 
@@ -38,15 +37,15 @@ class Refused(RLHFError):  # noqa: N818 - 401, 403 or 503
 class Callers:
     """Finds out who sent a request: by the cookie of a session, or the token of a program."""
 
-    def __init__(self, accounts: Accounts, passes: Passes) -> None:
-        self._accounts, self._passes = accounts, passes
+    def __init__(self, accounts: Accounts, tokens: Tokens) -> None:
+        self._accounts, self._tokens = accounts, tokens
         self._rate = Rate(PER_ACCOUNT)
 
     def who(self, request: Request) -> Account | None:
         """The caller, if it is anybody; a token that does not work is nobody's."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._passes.of_token(token.strip())
+            return self._tokens.owner(token.strip())
         return signed_in(self._accounts, request.cookies)
 
     def need(self, request: Request, role: UserRole) -> Account:
@@ -60,7 +59,7 @@ class Callers:
         if account is None:
             raise Refused(401, "sign in first")
         self._rate.spend(str(account.id))
-        if not account.may(role):
+        if not account.has_role(role):
             raise Refused(403, f"only {_ARTICLE.get(role, 'a ' + role)} may do this")
         return account
 
@@ -75,11 +74,6 @@ def address_of(request: Request) -> str:
     if address.version == 4:
         return host
     return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
-
-
-def signed_in(accounts: Accounts, cookies: Mapping[str, str]) -> Account | None:
-    """Who sent a request with these cookies, if anybody."""
-    return accounts.of_cookie(cookies.get(COOKIE))
 
 
 def error_answer(request: Request, error: Exception) -> JSONResponse:

@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from labeling_ui.accounts.rate_limits import PER_ADDRESS, Rate, TooMany
+from labeling_ui.accounts.sessions import signed_in
 from labeling_ui.accounts.users import Accounts, UserRole
-from labeling_ui.http.auth import Callers, address_of, error_answer, signed_in, told
+from labeling_ui.http.auth import Callers, address_of, error_answer, told
 from labeling_ui.locales import words_of
 from labeling_ui.pages import sign_in
 
@@ -142,7 +143,7 @@ class Guard:
         if length <= MAX_BODY:
             return None
         account = self._callers.who(request)
-        limit = MAX_ADMIN_BODY if account and account.may("admin") else MAX_BODY
+        limit = MAX_ADMIN_BODY if account and account.has_role("admin") else MAX_BODY
         if length <= limit:
             return None
         return told(413, f"a body may have {limit >> 20} MiB; send less at once")
@@ -206,7 +207,7 @@ class Doors:
         account = signed_in(self._accounts, request.cookies)
         if account is None:
             return RedirectResponse(f"/login?next={page}/")
-        if not account.may(self._pages[page]):
+        if not account.has_role(self._pages[page]):
             words = words_of(request)
             return HTMLResponse(sign_in.refused(words), 403)
         return None

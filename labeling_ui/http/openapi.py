@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from labeling_ui.accounts.sessions import COOKIE
 from labeling_ui.http import schemas as a
-from labeling_ui.http.auth import COOKIE
 from rlhf import __version__
 
 Tag = Literal["votes", "campaigns", "account", "people", "server"]

@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 
 import gradio as gr
 
+from labeling_ui.accounts.sessions import signed_in
 from labeling_ui.accounts.users import Accounts
 from labeling_ui.db.store import NotFound, Store
-from labeling_ui.http.auth import signed_in
 from labeling_ui.locales import Words, words_of
 from labeling_ui.pages import header, script
 from labeling_ui.pages.browse import cases_html
@@ -176,7 +176,7 @@ class Admin:
     def _asked(self, request: gr.Request) -> tuple[Asked, list[Glance], Words]:
         say = words_of(request)
         account = signed_in(self._accounts, request.cookies)
-        if account is None or not account.may("admin"):
+        if account is None or not account.has_role("admin"):
             raise gr.Error(say("not_for_you"), print_exception=False)
         asked, campaigns = Asked.of(dict(request.query_params)), glances(self._store)
         if not asked.campaign and campaigns:

@@ -26,8 +26,9 @@ import httpx
 from argon2 import PasswordHasher
 from sqlalchemy import text
 
-from labeling_ui.accounts.passes import Passes
-from labeling_ui.accounts.users import SECRET_VARIABLE, Accounts
+from labeling_ui.accounts.sessions import SECRET_VARIABLE
+from labeling_ui.accounts.tokens import Tokens
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
@@ -59,7 +60,7 @@ class Room:
         with closing(Store(server.database)) as store:
             accounts = Accounts(store, SECRET, hasher=_CHEAP)
             accounts.add("load", "correct horse", "admin")
-            return cls(server, Passes(store, accounts).make_token("load", None))
+            return cls(server, Tokens(store, accounts).make("load", None))
 
     def post(self, path: str, body: object) -> Any:
         """What the API answers to the admin."""

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from labeling_ui.accounts.rate_limits import Throttle, Throttled
-from labeling_ui.accounts.users import Accounts, session_secret
+from labeling_ui.accounts.sessions import session_secret
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.db.store import Conflict
 from labeling_ui.db.tables import UserRow
 from rlhf.errors import ConfigError, DataError

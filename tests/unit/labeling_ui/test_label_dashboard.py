@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labeling_ui.accounts.sessions import COOKIE
 from labeling_ui.campaigns.answers import Answer, Flag
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import NotFound, Store
-from labeling_ui.http.auth import COOKIE
 from labeling_ui.locales import languages
 from labeling_ui.pages.admin import Admin, Asked, overview_html
 from labeling_ui.pages.browse import cases_html

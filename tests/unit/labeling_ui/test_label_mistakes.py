@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from labeling_ui.__main__ import main
-from labeling_ui.accounts.users import session_secret
+from labeling_ui.accounts.sessions import session_secret
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Task
 from labeling_ui.db.store import Store, StoreError

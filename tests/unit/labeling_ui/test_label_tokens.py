@@ -2,7 +2,8 @@ import pytest
 from sqlalchemy import select
 
 from labeling_ui.accounts.audit import entries
-from labeling_ui.accounts.passes import Passes
+from labeling_ui.accounts.invitations import Invitations
+from labeling_ui.accounts.tokens import Tokens
 from labeling_ui.accounts.users import NewAccount
 from labeling_ui.db.store import Conflict, NotFound
 from labeling_ui.db.tables import InvitationRow, TokenRow
@@ -16,8 +17,13 @@ def accounts(store):
 
 
 @pytest.fixture
-def passes(store, accounts):
-    return Passes(store, accounts)
+def tokens(store, accounts):
+    return Tokens(store, accounts)
+
+
+@pytest.fixture
+def invitations(store, accounts):
+    return Invitations(store, accounts)
 
 
 @pytest.fixture
@@ -25,22 +31,22 @@ def ann(accounts):
     return accounts.add("ann", PASSWORD, "rater")
 
 
-def test_a_token_is_its_owners_until_it_is_revoked(passes, ann):
-    token = passes.make_token("Ann", None)
-    assert passes.of_token(token) == ann
+def test_a_token_is_its_owners_until_it_is_revoked(tokens, ann):
+    token = tokens.make("Ann", None)
+    assert tokens.owner(token) == ann
     for wrong in ("", "rlhf_", token[:-1], token + "x", token.swapcase(), "\ud800", "a\0b"):
-        assert passes.of_token(wrong) is None
-    [kept] = passes.tokens(ann.id)
-    passes.revoke(kept.id, ann)
-    assert passes.of_token(token) is None
-    assert passes.tokens(ann.id) == []
+        assert tokens.owner(wrong) is None
+    [kept] = tokens.of_user(ann.id)
+    tokens.revoke(kept.id, ann)
+    assert tokens.owner(token) is None
+    assert tokens.of_user(ann.id) == []
     with pytest.raises(NotFound):
-        passes.revoke(kept.id, ann)
+        tokens.revoke(kept.id, ann)
 
 
-def test_only_the_hash_of_a_token_or_invitation_is_kept(store, passes, ann):
-    token = passes.make_token("ann", ann.id)
-    code = passes.invite("rater", uses=1, days=1, actor=ann.id)
+def test_only_the_hash_of_a_token_or_invitation_is_kept(store, tokens, invitations, ann):
+    token = tokens.make("ann", ann.id)
+    code = invitations.make("rater", uses=1, days=1, actor=ann.id)
     with store.read() as session:
         kept = [
             *session.scalars(select(TokenRow.hash)),
@@ -52,32 +58,32 @@ def test_only_the_hash_of_a_token_or_invitation_is_kept(store, passes, ann):
         assert not any(secret in str(entry) for entry in entries(store))
 
 
-def test_nobody_but_an_admin_revokes_the_token_of_another(accounts, passes, ann):
-    token = passes.make_token("ann", None)
-    [kept] = passes.tokens(ann.id)
+def test_nobody_but_an_admin_revokes_the_token_of_another(accounts, tokens, ann):
+    token = tokens.make("ann", None)
+    [kept] = tokens.of_user(ann.id)
     with pytest.raises(NotFound, match="of yours"):
-        passes.revoke(kept.id, accounts.add("bob", PASSWORD, "adjudicator"))
-    assert passes.of_token(token) == ann
-    passes.revoke(kept.id, accounts.add("boss", PASSWORD, "admin"))
-    assert passes.of_token(token) is None
+        tokens.revoke(kept.id, accounts.add("bob", PASSWORD, "adjudicator"))
+    assert tokens.owner(token) == ann
+    tokens.revoke(kept.id, accounts.add("boss", PASSWORD, "admin"))
+    assert tokens.owner(token) is None
 
 
-def test_all_tokens_of_somebody_are_revoked_at_once_and_nobody_elses(accounts, passes):
+def test_all_tokens_of_somebody_are_revoked_at_once_and_nobody_elses(accounts, tokens):
     for name in ("ann", "bob"):
         accounts.add(name, PASSWORD, "rater")
-    tokens = [passes.make_token("ann", None) for _ in range(3)]
-    other = passes.make_token("bob", None)
-    assert passes.revoke_all("ann", None) == 3
-    assert [passes.of_token(token) for token in tokens] == [None] * 3
-    assert passes.of_token(other) is not None
+    made = [tokens.make("ann", None) for _ in range(3)]
+    other = tokens.make("bob", None)
+    assert tokens.revoke_all("ann", None) == 3
+    assert [tokens.owner(token) for token in made] == [None] * 3
+    assert tokens.owner(other) is not None
 
 
-def test_many_users_are_made_with_a_token_each_or_none_is(accounts, passes):
+def test_many_users_are_made_with_a_token_each_or_none_is(accounts, tokens):
     people = [NewAccount(f"worker {n}") for n in range(600)]
-    made = passes.add_with_tokens(people, None)
+    made = tokens.add_with_tokens(people, None)
     assert [account.name for account, _ in made] == [person.name for person in people]
     assert len({token for _, token in made}) == 600
-    assert all(passes.of_token(token) == account for account, token in made[::100])
+    assert all(tokens.owner(token) == account for account, token in made[::100])
     for bad, error, said in (
         ([NewAccount("x"), NewAccount("a/b")], DataError, r"users\[1\]: a user name"),
         ([NewAccount("x"), NewAccount("y", role="owner")], DataError, r"users\[1\]: role 'owner'"),
@@ -86,55 +92,55 @@ def test_many_users_are_made_with_a_token_each_or_none_is(accounts, passes):
         ([NewAccount("x"), NewAccount("X")], Conflict, "'X' exists"),
     ):
         with pytest.raises(error, match=said):
-            passes.add_with_tokens(bad, None)
+            tokens.add_with_tokens(bad, None)
     assert accounts.count() == 600
-    assert passes.add_with_tokens([], None) == []
+    assert tokens.add_with_tokens([], None) == []
 
 
-def test_without_a_password_nobody_signs_in_whatever_they_type(accounts, passes):
-    passes.add_with_tokens([NewAccount("worker")], None)
+def test_without_a_password_nobody_signs_in_whatever_they_type(accounts, tokens):
+    tokens.add_with_tokens([NewAccount("worker")], None)
     for number, password in enumerate(("", "x", PASSWORD)):
         assert accounts.sign_in("worker", password, f"address {number}") is None
 
 
-def test_an_invitation_lets_in_as_many_as_it_says_in_the_role_it_says(accounts, passes):
-    code = passes.invite("adjudicator", uses=2, days=7, actor=None)
-    judy = passes.accept(code, "judy", PASSWORD)
+def test_an_invitation_lets_in_as_many_as_it_says_in_the_role_it_says(accounts, invitations):
+    code = invitations.make("adjudicator", uses=2, days=7, actor=None)
+    judy = invitations.accept(code, "judy", PASSWORD)
     assert judy.role == "adjudicator"
     assert accounts.sign_in("judy", PASSWORD, "here") == judy
-    assert [one.uses_left for one in passes.invitations()] == [1]
-    passes.accept(code, "joan", PASSWORD)
-    assert passes.invitations() == []
+    assert [one.uses_left for one in invitations.open()] == [1]
+    invitations.accept(code, "joan", PASSWORD)
+    assert invitations.open() == []
     with pytest.raises(NotFound, match="ask for another"):
-        passes.accept(code, "jane", PASSWORD)
+        invitations.accept(code, "jane", PASSWORD)
     assert accounts.count() == 2
 
 
-def test_a_mistake_does_not_use_an_invitation(passes, ann):
-    code = passes.invite("rater", uses=1, days=7, actor=None)
+def test_a_mistake_does_not_use_an_invitation(invitations, ann):
+    code = invitations.make("rater", uses=1, days=7, actor=None)
     for name, password, error in (
         ("a/b", PASSWORD, DataError),
         ("joan", "short", DataError),
         ("Ann", PASSWORD, Conflict),
     ):
         with pytest.raises(error):
-            passes.accept(code, name, password)
-    assert passes.accept(code, "joan", PASSWORD).role == ann.role
+            invitations.accept(code, name, password)
+    assert invitations.accept(code, "joan", PASSWORD).role == ann.role
 
 
-def test_an_invitation_ends_when_its_time_is_over_or_it_is_withdrawn(passes, monkeypatch):
-    codes = [passes.invite("rater", uses=5, days=days, actor=None) for days in (1, 8)]
-    [first, _] = passes.invitations()
-    monkeypatch.setattr("labeling_ui.accounts.passes.stamp", lambda: first.expires_at)
+def test_an_invitation_ends_when_its_time_is_over_or_it_is_withdrawn(invitations, monkeypatch):
+    codes = [invitations.make("rater", uses=5, days=days, actor=None) for days in (1, 8)]
+    [first, _] = invitations.open()
+    monkeypatch.setattr("labeling_ui.accounts.invitations.stamp", lambda: first.expires_at)
     with pytest.raises(NotFound):
-        passes.accept(codes[0], "joan", PASSWORD)
-    [second] = passes.invitations()
-    passes.uninvite(second.id, None)
+        invitations.accept(codes[0], "joan", PASSWORD)
+    [second] = invitations.open()
+    invitations.withdraw(second.id, None)
     with pytest.raises(NotFound):
-        passes.accept(codes[1], "joan", PASSWORD)
+        invitations.accept(codes[1], "joan", PASSWORD)
     for number in (second.id, 99):
         with pytest.raises(NotFound):
-            passes.uninvite(number, None)
+            invitations.withdraw(number, None)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +155,9 @@ def test_an_invitation_ends_when_its_time_is_over_or_it_is_withdrawn(passes, mon
         ("rater", 1, float("inf")),
     ],
 )
-def test_an_invitation_for_nobody_for_all_or_for_ever_is_refused(passes, role, uses, days):
+def test_an_invitation_for_nobody_for_all_or_for_ever_is_refused(invitations, role, uses, days):
     with pytest.raises(DataError):
-        passes.invite(role, uses=uses, days=days, actor=None)
+        invitations.make(role, uses=uses, days=days, actor=None)
 
 
 def test_another_password_ends_every_session(accounts, ann):
@@ -171,13 +177,13 @@ def test_every_role_may_what_those_below_it_may(accounts):
     roles = ("guest", "rater", "adjudicator", "admin")
     for high, role in enumerate(roles):
         account = accounts.add(role, PASSWORD, role)
-        assert [account.may(other) for other in roles] == [low <= high for low in range(4)]
+        assert [account.has_role(other) for other in roles] == [low <= high for low in range(4)]
 
 
-def test_the_log_says_who_did_what_the_latest_first(store, accounts, passes, ann):
+def test_the_log_says_who_did_what_the_latest_first(store, accounts, tokens, invitations, ann):
     boss = accounts.add("boss", PASSWORD, "admin")
-    passes.make_token("ann", boss.id)
-    passes.invite("rater", uses=3, days=1, actor=boss.id)
+    tokens.make("ann", boss.id)
+    invitations.make("rater", uses=3, days=1, actor=boss.id)
     accounts.set_password("ann", "another password", ann.id)
     log = entries(store)
     assert [(entry.user, entry.action) for entry in log] == [
@@ -191,10 +197,10 @@ def test_the_log_says_who_did_what_the_latest_first(store, accounts, passes, ann
     assert entries(store, before=log[2].id, limit=1) == [log[3]]
 
 
-def test_what_failed_is_not_in_the_log(store, passes, ann):
+def test_what_failed_is_not_in_the_log(store, tokens, ann):
     before = entries(store)
     with pytest.raises(NotFound):
-        passes.make_token("nobody", ann.id)
+        tokens.make("nobody", ann.id)
     with pytest.raises(Conflict):
-        passes.add_with_tokens([NewAccount("ann")], ann.id)
+        tokens.add_with_tokens([NewAccount("ann")], ann.id)
     assert entries(store) == before
