@@ -27,7 +27,8 @@ from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings
 from labeling_ui.db.store import Store, StoreError
 from labeling_ui.http.listen import check_exposure, listen
-from labeling_ui.maintenance.keeping import copy_to_file, examine, fill_from_file, new_or_empty
+from labeling_ui.maintenance.backup import copy_to_file, fill_from_file, new_or_empty
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.options import parser
 from labeling_ui.pages.keymap import Keymap, load_keymap
 from labeling_ui.results.answers import all_status

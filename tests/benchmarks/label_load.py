@@ -32,7 +32,7 @@ from labeling_ui.accounts.users import Accounts
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
-from labeling_ui.maintenance.keeping import examine
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.export import Export, export
 from rlhf.data.readers.files import rows
 from rlhf.data.readers.votes import Judged, votes

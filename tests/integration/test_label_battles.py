@@ -15,7 +15,7 @@ from labeling_ui.accounts.rate_limits import PROMPTS
 from labeling_ui.campaigns.tasks import Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import TaskRow
-from labeling_ui.maintenance.keeping import examine
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.text.markdown import render
 from rlhf.errors import RunError
 from tests.hostile import MARKUP

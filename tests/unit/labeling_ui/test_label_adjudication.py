@@ -17,7 +17,7 @@ from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Conflict, NotFound, Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, UserRow
-from labeling_ui.maintenance.keeping import examine
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.export import export
 from rlhf.records import Prompt, Response
 from tests.labeling import tasks

@@ -15,7 +15,7 @@ from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings
 from labeling_ui.db.store import Conflict, NotFound
 from labeling_ui.db.tables import AssignmentRow
-from labeling_ui.maintenance.keeping import examine
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.cases import glances, judged
 from labeling_ui.results.export import export
 from rlhf.errors import DataError

@@ -11,7 +11,8 @@ import pytest
 from labeling_ui.__main__ import main
 from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.db.store import OldSchema, Store, StoreError
-from labeling_ui.maintenance.keeping import copy_to_file, examine, fill_from_file
+from labeling_ui.maintenance.backup import copy_to_file, fill_from_file
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.answers import all_status
 from labeling_ui.results.export import export
 from tests.labeling import PASSWORD, cheap_accounts, tasks

@@ -12,7 +12,7 @@ from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Conflict, NotFound
 from labeling_ui.db.tables import UserRow
-from labeling_ui.maintenance.keeping import examine
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.answers import status_of
 from labeling_ui.results.export import export
 from rlhf.records import Prompt, Response

@@ -14,7 +14,8 @@ from labeling_ui.campaigns.service import Campaigns
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import Base
-from labeling_ui.maintenance.keeping import copy_to_file, examine, fill_from_file
+from labeling_ui.maintenance.backup import copy_to_file, fill_from_file
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.export import export
 from rlhf.errors import DataError
 from rlhf.records import Prompt, Response
