@@ -46,7 +46,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenAnswer:
     """An answer that counts, by response rather than by side."""
 
     task: int
@@ -120,15 +120,15 @@ def tasks_where(session: Session, *which: ColumnElement[bool]) -> dict[int, Task
     return {number: Task.from_text(record) for number, record in rows}
 
 
-def answers_of(session: Session, campaign: CampaignRow) -> dict[int, list[Given]]:
+def answers_of(session: Session, campaign: CampaignRow) -> dict[int, list[GivenAnswer]]:
     """The answers of a campaign that count, by task, in the order in which they came."""
-    found: defaultdict[int, list[Given]] = defaultdict(list)
+    found: defaultdict[int, list[GivenAnswer]] = defaultdict(list)
     for one in given_where(session, VoteRow.campaign_id == campaign.id, VoteRow.live.is_(True)):
         found[one.task].append(one)
     return found
 
 
-def given_where(session: Session, *which: ColumnElement[bool]) -> list[Given]:
+def given_where(session: Session, *which: ColumnElement[bool]) -> list[GivenAnswer]:
     """Answers by task, in the order in which they came."""
     rows = session.execute(
         select(
@@ -149,7 +149,7 @@ def given_where(session: Session, *which: ColumnElement[bool]) -> list[Given]:
         .order_by(VoteRow.task_id, VoteRow.id)
     )
     return [
-        Given(
+        GivenAnswer(
             task=row.task_id,
             rater=row.name,
             outcome=row.outcome,

@@ -14,9 +14,9 @@ from labeling_ui.campaigns.setup import find_campaign
 from labeling_ui.campaigns.tasks import Kind, Settings, Task
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import AssignmentRow, CampaignRow, FlagRow, TaskRow, UserRow, VoteRow
-from labeling_ui.results.answers import COMPARABLE, Given, given_where, tasks_where
+from labeling_ui.results.answers import COMPARABLE, GivenAnswer, given_where, tasks_where
 from labeling_ui.results.export import as_vote, ranked_together
-from labeling_ui.results.scored import scores_of
+from labeling_ui.results.ratings import scores_of
 from rlhf.records import Comparison, Outcome, Vote
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _THUMBS: dict[str, Outcome] = {"good": "a", "bad": "b", "skip": "skip"}
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class CampaignSummary:
     """A campaign in a few numbers; ``votes`` leaves skips out."""
 
     name: str
@@ -44,7 +44,7 @@ class Glance:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CampaignVotes:
     """The answers to the work of a campaign, adjudications apart, as votes.
 
     A ranking is a vote on every two of its responses. Thumbs up is a vote for a, thumbs down one
@@ -69,7 +69,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CaseFilter:
     """Which tasks somebody wants to look at."""
 
     show: Show = "all"
@@ -92,7 +92,7 @@ class Case:
     """A task and what raters said of it."""
 
     task: Task
-    given: tuple[Given, ...]
+    given: tuple[GivenAnswer, ...]
     flags: tuple[Flagged, ...] = ()
 
 
@@ -104,7 +104,7 @@ class Cases:
     cases: tuple[Case, ...]
 
 
-def glances(store: Store) -> list[Glance]:
+def campaign_summaries(store: Store) -> list[CampaignSummary]:
     """Every campaign, the newest first."""
     skips = func.count().filter(VoteRow.outcome == "skip")
     raters = func.count(VoteRow.rater_id.distinct())
@@ -120,7 +120,7 @@ def glances(store: Store) -> list[Glance]:
         }
         rows = session.scalars(select(CampaignRow).order_by(CampaignRow.id.desc())).all()
         return [
-            Glance(
+            CampaignSummary(
                 row.name,
                 Settings.from_text(row.settings).kind,
                 row.overlap,
@@ -140,7 +140,7 @@ def stamp(store: Store, name: str) -> tuple[int, int]:
         return campaign.id, session.scalar(select(func.max(VoteRow.id))) or 0
 
 
-def judged(store: Store, name: str) -> Judged:
+def campaign_votes(store: Store, name: str) -> CampaignVotes:
     """The answers of a campaign that count, as votes."""
     with store.read() as session:
         campaign = find_campaign(session, name)
@@ -152,7 +152,7 @@ def judged(store: Store, name: str) -> Judged:
     work = [one for one in given if answered[one.task].use == "work"]
     times = tuple(one.answered_at for one in work if one.outcome != "skip")
     fair = [one for one in work if one.source != "active"]
-    found = Judged(
+    found = CampaignVotes(
         kind,
         scores=tuple(scores_of(answered, fair)),
         active=len(times) - sum(one.outcome != "skip" for one in fair),
@@ -190,7 +190,7 @@ class _Votes:
             for number, task in tasks.items()
         }
 
-    def of(self, given: Given) -> list[Vote]:
+    def of(self, given: GivenAnswer) -> list[Vote]:
         task, ids = self._tasks[given.task], self.ids[given.task]
         if len(task.responses) > 1:
             return [as_vote(task, number, key, given) for number, key in enumerate(ids)]
@@ -211,7 +211,7 @@ def _expected(task: Task) -> Outcome:
     return _THUMBS.get(task.expected) or cast("Outcome", task.expected)
 
 
-def cases(store: Store, name: str, wanted: Wanted) -> Cases:
+def cases(store: Store, name: str, wanted: CaseFilter) -> Cases:
     """One page of what is wanted, in the order in which the tasks came."""
     with store.read() as session:
         campaign = find_campaign(session, name)
@@ -225,7 +225,7 @@ def cases(store: Store, name: str, wanted: Wanted) -> Cases:
         page = found.limit(PER_PAGE).offset((max(1, wanted.page) - 1) * PER_PAGE)
         numbers = session.scalars(page).all()
         tasks = tasks_where(session, TaskRow.id.in_(numbers))
-        by_task: defaultdict[int, list[Given]] = defaultdict(list)
+        by_task: defaultdict[int, list[GivenAnswer]] = defaultdict(list)
         for one in given_where(session, *_live(campaign.id), VoteRow.task_id.in_(numbers)):
             by_task[one.task].append(one)
         flags: defaultdict[int, list[Flagged]] = defaultdict(list)
@@ -260,7 +260,7 @@ def _flagged(campaign: int, rater: str) -> Select[int]:
     return found.distinct().order_by(FlagRow.task_id)
 
 
-def _matching(campaign: int, kind: Kind, wanted: Wanted) -> Select[int]:
+def _matching(campaign: int, kind: Kind, wanted: CaseFilter) -> Select[int]:
     """The numbers of the tasks that are wanted."""
     said = VoteRow.outcome if kind in ("pairwise", "thumbs") else VoteRow.content
     different = func.count(case((VoteRow.outcome != "skip", said)).distinct())

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from labeling_ui.campaigns.tasks import Kind
 from labeling_ui.db.store import Store
-from labeling_ui.results.cases import Judged, judged, stamp
-from labeling_ui.results.scored import VALUES
+from labeling_ui.results.cases import CampaignVotes, campaign_votes, stamp
+from labeling_ui.results.ratings import VALUES
 
 if TYPE_CHECKING:
     from rlhf.evaluate.agreement import Agreement
@@ -62,7 +62,7 @@ class Figures:
     """When it was worked out."""
 
 
-def figures_of(found: Judged) -> Figures:
+def figures_of(found: CampaignVotes) -> Figures:
     """The figures of these votes; skips count as skips only."""
     from rlhf.evaluate.agreement import agreement
     from rlhf.evaluate.leaderboard import leaderboard
@@ -112,7 +112,7 @@ def work(database: Path | str, name: str) -> Worked:
     begin = time.monotonic()
     with closing(Store(database, create=False)) as store:
         of = stamp(store, name)
-        figures = figures_of(judged(store, name))
+        figures = figures_of(campaign_votes(store, name))
     return Worked(of, figures, time.monotonic() - begin)
 
 
@@ -194,4 +194,4 @@ def _prepare() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    figures_of(Judged("pairwise"))  # what is slow to import is no part of the first figures
+    figures_of(CampaignVotes("pairwise"))  # what is slow to import is no part of the first figures

@@ -7,8 +7,8 @@ from typing import Any, cast
 from labeling_ui.campaigns.setup import find_campaign, guidelines_of
 from labeling_ui.campaigns.tasks import Kind, Settings, Task
 from labeling_ui.db.store import Store
-from labeling_ui.results.answers import Given, Status, answers_of, status, tasks_of
-from labeling_ui.results.rated import Rating, better_of, rated, rating_of
+from labeling_ui.results.answers import GivenAnswer, Status, answers_of, status, tasks_of
+from labeling_ui.results.ratings import Rating, better_of, rater_means, rating_of
 from rlhf.records import (
     Comparison,
     Demonstration,
@@ -109,7 +109,7 @@ def export(store: Store, name: str) -> Export:
     return replace(empty, answers=said, feedback=found)
 
 
-def _num_answers(answers: Sequence[Given]) -> int:
+def _num_answers(answers: Sequence[GivenAnswer]) -> int:
     return sum(one.outcome != "skip" and one.source != "adjudicate" for one in answers)
 
 
@@ -126,7 +126,7 @@ def ranked_together(tasks: Iterable[Sequence[str]]) -> dict[str, int]:
     return found
 
 
-def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:
+def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[GivenAnswer]]]) -> Export:
     comparisons: list[Comparison] = []
     votes: list[Vote] = []
     independent: list[Vote] = []
@@ -160,7 +160,7 @@ def _compared(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> E
     )
 
 
-def _ranking(task: Task, answers: Sequence[Given]) -> Ranking | None:
+def _ranking(task: Task, answers: Sequence[GivenAnswer]) -> Ranking | None:
     """Where two are compared, the same as settling; None where everybody skipped."""
     counted = [one for one in _deciding(answers) if one.outcome != "skip"]
     if not counted:
@@ -181,20 +181,20 @@ def _ranking(task: Task, answers: Sequence[Given]) -> Ranking | None:
     )
 
 
-def _places(given: Given) -> dict[int, int]:
+def _places(given: GivenAnswer) -> dict[int, int]:
     """The place of each response, by its number, in one answer."""
     if given.outcome == "ranked":
         return {r: place for place, group in enumerate(given.content["ranking"]) for r in group}
     return {0: int(given.outcome == "b"), 1: int(given.outcome == "a")}
 
 
-def _deciding(answers: Sequence[Given]) -> Sequence[Given]:
+def _deciding(answers: Sequence[GivenAnswer]) -> Sequence[GivenAnswer]:
     """An adjudicator's word stands alone; without one, everybody's counts."""
     decisions = [one for one in answers if one.source == "adjudicate" and one.outcome != "skip"]
     return decisions or answers
 
 
-def as_vote(task: Task, number: int, comparison: str, given: Given) -> Vote:
+def as_vote(task: Task, number: int, comparison: str, given: GivenAnswer) -> Vote:
     """The vote on one pair of a task's responses, called ``comparison``, that an answer holds."""
     count = len(task.responses)
     a, b = [(i, j) for i in range(count) for j in range(i + 1, count)][number]
@@ -215,7 +215,7 @@ def as_vote(task: Task, number: int, comparison: str, given: Given) -> Vote:
     )
 
 
-def _plain(task: Task, given: Given) -> dict[str, Any]:
+def _plain(task: Task, given: GivenAnswer) -> dict[str, Any]:
     return {
         "prompt": to_json(task.prompt),
         "response": asdict(task.responses[0]),
@@ -228,7 +228,7 @@ def _plain(task: Task, given: Given) -> dict[str, Any]:
     }
 
 
-def _feedback(task: Task, answers: Sequence[Given]) -> Feedback | None:
+def _feedback(task: Task, answers: Sequence[GivenAnswer]) -> Feedback | None:
     """What the majority of the thumbs says; None where they are even."""
     outcomes = [one.outcome for one in _deciding(answers)]
     good, bad = outcomes.count("good"), outcomes.count("bad")
@@ -244,17 +244,17 @@ def _feedback(task: Task, answers: Sequence[Given]) -> Feedback | None:
     return Feedback(task.prompt, response.text, good > bad, provenance)
 
 
-def _rated(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:
+def _rated(empty: Export, given: Sequence[tuple[Task, Sequence[GivenAnswer]]]) -> Export:
     """A mean for each response, and the better one of every two that answer the same prompt."""
     settled = [(task, _deciding(answers)) for task, answers in given]
     return replace(
         empty,
         ratings=tuple(one for task, group in settled if (one := rating_of(task, group))),
-        preferences=tuple(better_of(rated(task, group) for task, group in settled)),
+        preferences=tuple(better_of(rater_means(task, group) for task, group in settled)),
     )
 
 
-def _rewritten(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> Export:
+def _rewritten(empty: Export, given: Sequence[tuple[Task, Sequence[GivenAnswer]]]) -> Export:
     """A rewrite is worth imitating, and better than what it was made from."""
     demonstrations: list[Demonstration] = []
     preferences: list[Preference] = []
@@ -272,6 +272,8 @@ def _rewritten(empty: Export, given: Sequence[tuple[Task, Sequence[Given]]]) -> 
     return replace(empty, demonstrations=tuple(demonstrations), preferences=tuple(preferences))
 
 
-def _rewrites(given: Sequence[tuple[Task, Sequence[Given]]]) -> Iterator[tuple[Task, Given]]:
+def _rewrites(
+    given: Sequence[tuple[Task, Sequence[GivenAnswer]]],
+) -> Iterator[tuple[Task, GivenAnswer]]:
     for task, answers in given:
         yield from ((task, one) for one in answers if one.outcome == "rewritten")

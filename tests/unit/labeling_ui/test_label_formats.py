@@ -217,12 +217,14 @@ PLACES = st.lists(st.permutations(range(4)), min_size=1, max_size=5)
 
 @given(PLACES)
 def test_the_mean_place_of_each_response_decides(answers):
-    from labeling_ui.results.answers import Given
+    from labeling_ui.results.answers import GivenAnswer
     from labeling_ui.results.export import _ranking  # pyright: ignore[reportPrivateUsage]
 
     work = task(1, "a", "b", "c", "d")
     given_ = [
-        Given(1, "r", "ranked", "0123", "pool", {"ranking": [[r] for r in one]}, None, "", "", "")
+        GivenAnswer(
+            1, "r", "ranked", "0123", "pool", {"ranking": [[r] for r in one]}, None, "", "", ""
+        )
         for one in answers
     ]
     found = _ranking(work, given_)
