@@ -16,22 +16,25 @@ from typing import Any
 import yaml
 from tqdm.auto import tqdm
 
-from labeling_ui.accounts import SECRET_VARIABLE, Accounts, session_secret
-from labeling_ui.active import rank_by_disagreement, rank_by_reward
-from labeling_ui.audit import note
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.formats import lists_of
-from labeling_ui.incoming import read_incoming, read_text, told
-from labeling_ui.keeping import copy_to_file, examine, fill_from_file, new_or_empty
-from labeling_ui.keymap import Keymap, load_keymap
-from labeling_ui.network import check_exposure, listen
+from labeling_ui.accounts.audit import note
+from labeling_ui.accounts.invitations import Invitations
+from labeling_ui.accounts.sessions import SECRET_VARIABLE, session_secret
+from labeling_ui.accounts.tokens import Tokens
+from labeling_ui.accounts.users import Accounts
+from labeling_ui.campaigns.active_learning import rank_by_disagreement, rank_by_reward
+from labeling_ui.campaigns.importers import read_incoming, read_text, told
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.db.store import Store, StoreError
+from labeling_ui.http.listen import check_exposure, listen
+from labeling_ui.maintenance.backup import copy_to_file, fill_from_file, new_or_empty
+from labeling_ui.maintenance.integrity import examine
 from labeling_ui.options import parser
-from labeling_ui.passes import Passes
-from labeling_ui.results import all_status
-from labeling_ui.store import Store, StoreError
-from labeling_ui.tasks import Settings
-from labeling_ui.writing import write_folder
+from labeling_ui.pages.keymap import Keymap, load_keymap
+from labeling_ui.results.answers import all_status
+from labeling_ui.results.export import export
+from labeling_ui.results.export_folder import write_folder
+from labeling_ui.results.formats import lists_of
 from rlhf.config import build
 from rlhf.errors import ConfigError, RLHFError
 
@@ -149,18 +152,18 @@ def set_password(options: argparse.Namespace) -> None:
 def token(options: argparse.Namespace) -> None:
     """Print a new token of a user, or revoke all."""
     with closing(Store(options.db, create=False)) as store:
-        passes = Passes(store, Accounts(store, ""))
+        tokens = Tokens(store, Accounts(store, ""))
         if options.revoke:
-            print(f"{passes.revoke_all(options.name, None)} tokens of {options.name} revoked")
+            print(f"{tokens.revoke_all(options.name, None)} tokens of {options.name} revoked")
         else:
-            print(passes.make_token(options.name, None))
+            print(tokens.make(options.name, None))
 
 
 def invite(options: argparse.Namespace) -> None:
     """Print the path of a new invitation."""
     with closing(Store(options.db, create=False)) as store:
-        passes = Passes(store, Accounts(store, ""))
-        code = passes.invite(options.role, uses=options.uses, days=options.days, actor=None)
+        invitations = Invitations(store, Accounts(store, ""))
+        code = invitations.make(options.role, uses=options.uses, days=options.days, actor=None)
     print(f"/join#{code}")
 
 

@@ -16,23 +16,25 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from labeling_ui.accounts import Accounts, UserRole
-from labeling_ui.api import Api
-from labeling_ui.api_arena import ArenaApi
-from labeling_ui.api_drafts import DraftsApi
-from labeling_ui.api_people import PeopleApi
-from labeling_ui.arena import Arena
-from labeling_ui.callers import Callers, error_answer, invalid_answer, signed_in
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.drafts import Drafts
-from labeling_ui.gates import Doors, FromProxy, Guard
-from labeling_ui.keymap import Keymap, load_keymap
-from labeling_ui.live import Live, PolicyLoader, load_policies
-from labeling_ui.openapi import describe, document
+from labeling_ui.accounts.invitations import Invitations
+from labeling_ui.accounts.sessions import signed_in
+from labeling_ui.accounts.tokens import Tokens
+from labeling_ui.accounts.users import Accounts, UserRole
+from labeling_ui.arena.battles import Arena
+from labeling_ui.arena.generation import Drafts
+from labeling_ui.arena.policies import Live, PolicyLoader, load_policies
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.db.store import Store
+from labeling_ui.http.api_accounts import AccountsApi
+from labeling_ui.http.api_arena import ArenaApi
+from labeling_ui.http.api_campaigns import Api
+from labeling_ui.http.api_generation import DraftsApi
+from labeling_ui.http.auth import Callers, error_answer, invalid_answer
+from labeling_ui.http.middleware import Doors, FromProxy, Guard
+from labeling_ui.http.openapi import describe, document
+from labeling_ui.locales import Words, words_of
 from labeling_ui.pages import HEAD, THEME, account, admin, compare, new, rate, reference, sign_in
-from labeling_ui.passes import Passes
-from labeling_ui.store import Store
-from labeling_ui.words import Words, words_of
+from labeling_ui.pages.keymap import Keymap, load_keymap
 from rlhf.errors import ConfigError, RLHFError
 
 _Gate = Callable[[Request], str | None]
@@ -62,12 +64,12 @@ def create_app(store: Store, accounts: Accounts, serving: Serving | None = None)
         if os.environ.get(variable):
             raise ConfigError(f"{variable} would open this server to others; unset it")
     serving = serving or Serving()
-    passes = Passes(store, accounts)
-    callers = Callers(accounts, passes)
+    tokens, invitations = Tokens(store, accounts), Invitations(store, accounts)
+    callers = Callers(accounts, tokens)
     app = FastAPI(title="rlhf label", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RLHFError, error_answer)
     app.add_exception_handler(RequestValidationError, invalid_answer)
-    app.include_router(PeopleApi(store, accounts, passes, callers).router())
+    app.include_router(AccountsApi(store, accounts, tokens, invitations, callers).router())
     names = [run.name for run in serving.policies]
     campaigns, live = Campaigns(store), Live(serving.policies, serving.loader)
     app.include_router(Api(store, callers, campaigns).router())
@@ -101,7 +103,7 @@ def _plain_pages(app: FastAPI, accounts: Accounts) -> None:
 
     def home(request: Request) -> RedirectResponse:
         who = signed_in(accounts, request.cookies)
-        return RedirectResponse("/compare/" if who and not who.may("rater") else "/rate/")
+        return RedirectResponse("/compare/" if who and not who.has_role("rater") else "/rate/")
 
     def own(request: Request) -> Response:
         who = signed_in(accounts, request.cookies)
@@ -122,7 +124,7 @@ def _making(app: FastAPI, accounts: Accounts, policies: Sequence[str]) -> None:
         who = signed_in(accounts, request.cookies)
         if who is None:
             return RedirectResponse("/login?next=/new")
-        if not who.may("admin"):
+        if not who.has_role("admin"):
             return HTMLResponse(sign_in.refused(words_of(request)), 403)
         return HTMLResponse(new.page(words_of(request), policies))
 
@@ -153,7 +155,7 @@ def _reference(app: FastAPI, callers: Callers) -> None:
 def _gate(accounts: Accounts, role: UserRole) -> _Gate:
     def admit(request: Request) -> str | None:
         account = signed_in(accounts, request.cookies)
-        return account.name if account and account.may(role) else None
+        return account.name if account and account.has_role(role) else None
 
     return admit
 

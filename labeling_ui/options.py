@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from labeling_ui.accounts import ROLES
-from labeling_ui.formats import FORMATS
-from labeling_ui.incoming import SOURCES
-from labeling_ui.tasks import Settings
+from labeling_ui.accounts.users import ROLES
+from labeling_ui.campaigns.importers import SOURCES
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.results.formats import FORMATS
 
 DATABASE_VARIABLE = "RLHF_LABEL_DB"
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from starlette.routing import Mount
 
 from labeling_ui.app import create_app
-from labeling_ui.store import Store
+from labeling_ui.db.store import Store
 from tests.labeling import PASSWORD, cheap_accounts
 
 PAGES = {"rate": "rater", "compare": "guest", "admin": "admin"}

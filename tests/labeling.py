@@ -11,10 +11,10 @@ import httpx
 import uvicorn
 from argon2 import PasswordHasher
 
-from labeling_ui.accounts import Accounts
+from labeling_ui.accounts.users import Accounts
 from labeling_ui.app import Serving, create_app
-from labeling_ui.store import Store
-from labeling_ui.tasks import Task
+from labeling_ui.campaigns.tasks import Task
+from labeling_ui.db.store import Store
 from rlhf.records import Comparison, Message, Prompt, Response
 
 SECRET = "a secret of the tests"

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from labeling_ui.store import Store
+from labeling_ui.db.store import Store
 
 _USER = "postgres"
 

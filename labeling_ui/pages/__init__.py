@@ -6,7 +6,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes import Base
 
-from labeling_ui.words import languages
+from labeling_ui.locales import languages
 
 _HERE = Path(__file__).parent
 

@@ -1,8 +1,8 @@
 """The page of one's own account, and for admins of invitations and of what was done."""
 
-from labeling_ui.accounts import ROLES, Account
+from labeling_ui.accounts.users import ROLES, Account
+from labeling_ui.locales import Words
 from labeling_ui.pages.plain import brand, field, language_menu, plain
-from labeling_ui.words import Words
 
 _SAID = (
     *("server_silent", "too_many_tries", "password_changed", "none_yet", "copy_now"),
@@ -13,7 +13,7 @@ _SAID = (
 def page(words: Words, account: Account) -> str:
     """The whole page of ``account``."""
     sections = _password(words) + _tokens(words, account)
-    if account.may("admin"):
+    if account.has_role("admin"):
         sections += _invitations(words) + _log(words)
     body = f"""<header class="rl-top">{brand()}<nav aria-label="{words("pages")}">
   <a href="/">{words("rate")}</a><a href="/compare/">{words("compare")}</a>
@@ -33,7 +33,7 @@ def _password(words: Words) -> str:
 
 
 def _tokens(words: Words, account: Account) -> str:
-    api = '<p><a href="/api/docs" lang="en" dir="ltr">HTTP API</a></p>' * account.may("rater")
+    api = '<p><a href="/api/docs" lang="en" dir="ltr">HTTP API</a></p>' * account.has_role("rater")
     return f"""<form class="rl-card" data-part="tokens" novalidate>
   <h2>{words("tokens")}</h2>{api}<ul data-list></ul>
   <p class="rl-problem" role="status" dir="auto"></p><output class="rl-once" dir="ltr"></output>

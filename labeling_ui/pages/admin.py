@@ -11,15 +11,23 @@ from urllib.parse import quote, urlencode
 
 import gradio as gr
 
-from labeling_ui.accounts import Accounts
-from labeling_ui.callers import signed_in
-from labeling_ui.dashboard import Dashboard
-from labeling_ui.judged import PER_PAGE, SHOWS, Glance, Show, Wanted, cases, glances
+from labeling_ui.accounts.sessions import signed_in
+from labeling_ui.accounts.users import Accounts
+from labeling_ui.db.store import NotFound, Store
+from labeling_ui.locales import Words, words_of
 from labeling_ui.pages import header, script
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
-from labeling_ui.store import NotFound, Store
-from labeling_ui.words import Words, words_of
+from labeling_ui.results.cases import (
+    PER_PAGE,
+    SHOWS,
+    CampaignSummary,
+    CaseFilter,
+    Show,
+    campaign_summaries,
+    cases,
+)
+from labeling_ui.results.dashboard import Dashboard
 
 _SECONDS = 5.0
 
@@ -54,7 +62,7 @@ class Asked:
         return escape(f"?{urlencode(plain)}{anchor}")
 
 
-def overview_html(campaigns: list[Glance], asked: Asked, say: Words) -> str:
+def overview_html(campaigns: list[CampaignSummary], asked: Asked, say: Words) -> str:
     """A line for each campaign, the one that is looked at marked."""
     if not campaigns:
         command = '<code dir="ltr">rlhf label import NAME FILE.jsonl</code>'
@@ -63,7 +71,7 @@ def overview_html(campaigns: list[Glance], asked: Asked, say: Words) -> str:
     return f'<div class="rl-card rl-campaigns">{lines}</div>'
 
 
-def _line(campaign: Glance, asked: Asked, say: Words) -> str:
+def _line(campaign: CampaignSummary, asked: Asked, say: Words) -> str:
     wanted = campaign.tasks * campaign.overlap
     share = min(1.0, campaign.votes / wanted) if wanted else 0.0
     current = ' aria-current="true"' if campaign.name == asked.campaign else ""
@@ -104,7 +112,7 @@ def _sort_links(asked: Asked, say: Words) -> str:
 
 
 def _browser_html(store: Store, asked: Asked, say: Words) -> str:
-    found = cases(store, asked.campaign, Wanted(asked.show, asked.rater, asked.part))
+    found = cases(store, asked.campaign, CaseFilter(asked.show, asked.rater, asked.part))
     chips = _chips(
         [
             (say(f"show_{show}"), asked.link("#tasks", show=show, part=1), show == asked.show)
@@ -173,12 +181,12 @@ class Admin:
             return ""
         return _page(_browser_html(self._store, asked, say), say)
 
-    def _asked(self, request: gr.Request) -> tuple[Asked, list[Glance], Words]:
+    def _asked(self, request: gr.Request) -> tuple[Asked, list[CampaignSummary], Words]:
         say = words_of(request)
         account = signed_in(self._accounts, request.cookies)
-        if account is None or not account.may("admin"):
+        if account is None or not account.has_role("admin"):
             raise gr.Error(say("not_for_you"), print_exception=False)
-        asked, campaigns = Asked.of(dict(request.query_params)), glances(self._store)
+        asked, campaigns = Asked.of(dict(request.query_params)), campaign_summaries(self._store)
         if not asked.campaign and campaigns:
             asked = replace(asked, campaign=campaigns[0].name)
         return asked, campaigns, say

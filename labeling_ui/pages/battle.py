@@ -6,7 +6,7 @@ The layout is static; ``battle.js`` fills it from the HTTP API.
 import json
 from html import escape
 
-from labeling_ui.live import MAX_PROMPT
+from labeling_ui.arena.policies import MAX_PROMPT
 from labeling_ui.pages import label, say
 from labeling_ui.pages.rate import Layout
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from labeling_ui.judged import PER_PAGE, Case, Cases, Flagged
-from labeling_ui.render import render
-from labeling_ui.results import Given
-from labeling_ui.words import Words
+from labeling_ui.locales import Words
+from labeling_ui.results.answers import GivenAnswer
+from labeling_ui.results.cases import PER_PAGE, Case, Cases, Flagged
+from labeling_ui.text.markdown import render
 from rlhf.records import Response
 
 
@@ -51,7 +51,7 @@ def _response(name: str, response: Response, votes: int, say: Words) -> str:
     )
 
 
-def _said(given: Given, say: Words) -> str:
+def _said(given: GivenAnswer, say: Words) -> str:
     said = given.outcome.upper() if given.outcome in ("a", "b") else say(f"said_{given.outcome}")
     strength = "" if given.strength is None else f" · {say(f'strength_{given.strength}')}"
     order = "".join(_letter(int(place)) for place in given.order)

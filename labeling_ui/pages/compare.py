@@ -6,10 +6,10 @@ names for admins only; ``chosen.js`` fills in what they answer.
 
 import gradio as gr
 
-from labeling_ui.keymap import Keymap
-from labeling_ui.live import MAX_PROMPT
+from labeling_ui.arena.policies import MAX_PROMPT
 from labeling_ui.pages import header, say, script
 from labeling_ui.pages.battle import Battle
+from labeling_ui.pages.keymap import Keymap
 
 _HOW = "<code>--policies RUN RUN</code>"
 

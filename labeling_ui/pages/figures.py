@@ -6,8 +6,8 @@ from html import escape
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from labeling_ui.dashboard import Figures, Timeline
-from labeling_ui.words import Words
+from labeling_ui.locales import Words
+from labeling_ui.results.dashboard import Figures, Timeline
 from rlhf.report.plots import DASH, columns, forest, interval, number, with_range
 from rlhf.report.records import Estimate
 

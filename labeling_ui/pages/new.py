@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from labeling_ui.locales import Words
 from labeling_ui.pages.plain import brand, language_menu, plain
-from labeling_ui.words import Words
 
 _SAID = (
     *("server_silent", "too_many_tries", "line_unreadable", "file_first", "file_too_big"),

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable
 from html import escape
 
+from labeling_ui.locales import Words, languages
 from labeling_ui.pages import STYLE, script
-from labeling_ui.words import Words, languages
 
 
 def plain(words: Words, title: str, body: str, code: str = "", texts: Iterable[str] = ()) -> str:

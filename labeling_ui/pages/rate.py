@@ -9,9 +9,9 @@ from html import escape
 
 import gradio as gr
 
-from labeling_ui.campaigns import FLAGS
-from labeling_ui.keymap import OWN, Keymap, of_kind
+from labeling_ui.campaigns.service import FLAGS
 from labeling_ui.pages import header, label, say, script
+from labeling_ui.pages.keymap import OWN, Keymap, of_kind
 
 ANSWERS = ("left", "right", "tie", "both_bad", "skip")
 STRENGTHS = ("strength_1", "strength_2", "strength_3")

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from labeling_ui.locales import languages
 from labeling_ui.pages.plain import brand, plain
-from labeling_ui.render import render
-from labeling_ui.words import languages
+from labeling_ui.text.markdown import render
 
 Node = Mapping[str, Any]
 

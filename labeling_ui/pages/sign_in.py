@@ -1,7 +1,7 @@
 """The sign-in page, the page for those who were invited, and the one for those who may not."""
 
+from labeling_ui.locales import Words
 from labeling_ui.pages.plain import brand, field, language_menu, plain
-from labeling_ui.words import Words
 
 _SAID = ("wrong_password", "too_many_tries", "server_silent")
 

@@ -15,10 +15,10 @@ from statistics import median
 
 from playwright.sync_api import Page, sync_playwright
 
-from labeling_ui.accounts import Accounts
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.store import Store
-from labeling_ui.tasks import Settings, Task
+from labeling_ui.accounts.users import Accounts
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Store
 from tests.benchmarks.label_load import ENVIRONMENT, SECRET, made
 from tests.load import Served
 

@@ -26,13 +26,14 @@ import httpx
 from argon2 import PasswordHasher
 from sqlalchemy import text
 
-from labeling_ui.accounts import SECRET_VARIABLE, Accounts
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import Export, export
-from labeling_ui.keeping import examine
-from labeling_ui.passes import Passes
-from labeling_ui.store import Store
-from labeling_ui.tasks import Settings, Task
+from labeling_ui.accounts.sessions import SECRET_VARIABLE
+from labeling_ui.accounts.tokens import Tokens
+from labeling_ui.accounts.users import Accounts
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Store
+from labeling_ui.maintenance.integrity import examine
+from labeling_ui.results.export import Export, export
 from rlhf.data.readers.files import rows
 from rlhf.data.readers.votes import Judged, votes
 from rlhf.records import Comparison, Prompt, Response, to_json
@@ -59,7 +60,7 @@ class Room:
         with closing(Store(server.database)) as store:
             accounts = Accounts(store, SECRET, hasher=_CHEAP)
             accounts.add("load", "correct horse", "admin")
-            return cls(server, Passes(store, accounts).make_token("load", None))
+            return cls(server, Tokens(store, accounts).make("load", None))
 
     def post(self, path: str, body: object) -> Any:
         """What the API answers to the admin."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from labeling_ui.keymap import load_keymap
-from labeling_ui.words import languages
+from labeling_ui.locales import languages
+from labeling_ui.pages.keymap import load_keymap
 from rlhf.records import Comparison, Message, Prompt, Response, to_json
 from tests.axe import violations
 from tests.labeling import PASSWORD, client, comparisons, running

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.store import Store
-from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import languages
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Store
+from labeling_ui.locales import languages
+from labeling_ui.results.export import export
 from rlhf.evaluate.agreement import agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.records import Comparison, Prompt, Response, to_json

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from labeling_ui.arena import Arena
-from labeling_ui.campaigns import Campaigns
+from labeling_ui.arena.battles import Arena
+from labeling_ui.campaigns.service import Campaigns
 from rlhf.records import to_json
 from tests.labeling import client, comparisons, running
 

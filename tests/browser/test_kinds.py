@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from labeling_ui.keymap import load_keymap
+from labeling_ui.pages.keymap import load_keymap
 from rlhf.records import Prompt, to_json
 from tests.axe import violations
 from tests.labeling import client, running

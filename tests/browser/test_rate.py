@@ -3,7 +3,7 @@ from datetime import datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from labeling_ui.keymap import load_keymap
+from labeling_ui.pages.keymap import load_keymap
 from rlhf.records import Comparison, Prompt, Response, Vote, from_json, to_json
 from tests.labeling import client, comparisons, running
 

@@ -15,9 +15,9 @@ import pytest
 
 from labeling_ui.__main__ import main
 from labeling_ui.app import create_app
-from labeling_ui.ballot import Answer, Choice
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.store import Store
+from labeling_ui.campaigns.answers import Answer, Choice
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.db.store import Store
 from rlhf.errors import ConfigError
 from rlhf.records import Comparison, Preference, Vote, from_json, to_json
 from tests.labeling import PASSWORD, cheap_accounts, client, comparison, comparisons, tasks

@@ -11,12 +11,12 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from labeling_ui.keeping import examine
-from labeling_ui.limits import PROMPTS
-from labeling_ui.render import render
-from labeling_ui.store import Store
-from labeling_ui.tables import TaskRow
-from labeling_ui.tasks import Task
+from labeling_ui.accounts.rate_limits import PROMPTS
+from labeling_ui.campaigns.tasks import Task
+from labeling_ui.db.store import Store
+from labeling_ui.db.tables import TaskRow
+from labeling_ui.maintenance.integrity import examine
+from labeling_ui.text.markdown import render
 from rlhf.errors import RunError
 from tests.hostile import MARKUP
 from tests.labeling import client, running

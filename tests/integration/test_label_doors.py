@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from labeling_ui.limits import PER_ACCOUNT
+from labeling_ui.accounts.rate_limits import PER_ACCOUNT
 from tests.doors import GRADIO, OURS, PAGES, WHO, all_routes, door
 from tests.labeling import PASSWORD, client, running
 

@@ -136,19 +136,20 @@ def test_the_command_line_makes_tokens_invitations_and_passwords(tmp_path, monke
     assert run(monkeypatch, *other, typed="another password") == 0
     from contextlib import closing
 
-    from labeling_ui.passes import Passes
-    from labeling_ui.store import Store
+    from labeling_ui.accounts.invitations import Invitations
+    from labeling_ui.accounts.tokens import Tokens
+    from labeling_ui.db.store import Store
     from tests.labeling import cheap_accounts
 
     with closing(Store(tmp_path / "label.db")) as store:
         accounts = cheap_accounts(store)
-        passes = Passes(store, accounts)
-        ann = passes.of_token(token)
+        tokens, invitations = Tokens(store, accounts), Invitations(store, accounts)
+        ann = tokens.owner(token)
         assert ann is not None
         assert ann == accounts.sign_in("ann", "another password", "here")
-        assert passes.accept(link.removeprefix("/join#"), "gus", PASSWORD).role == "guest"
+        assert invitations.accept(link.removeprefix("/join#"), "gus", PASSWORD).role == "guest"
         assert run(monkeypatch, "token", "ann", "--revoke") == 0
-        assert passes.of_token(token) is None
+        assert tokens.owner(token) is None
     assert run(monkeypatch, "token", "nobody") == 1
     assert capsys.readouterr().err == "rlhf label: there is no user 'nobody'\n"
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from labeling_ui import gates
-from labeling_ui.accounts import Accounts
-from labeling_ui.limits import SIGN_INS, Rate, TooMany
-from labeling_ui.store import StoreError
+from labeling_ui.accounts.rate_limits import SIGN_INS, Rate, TooMany
+from labeling_ui.accounts.users import Accounts
+from labeling_ui.db.store import StoreError
+from labeling_ui.http import middleware as gates
 from tests.labeling import client, running
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from labeling_ui.__main__ import main as label
-from labeling_ui.store import Store
+from labeling_ui.db.store import Store
 from rlhf import cli
 from rlhf.config import load_stage, to_dict
 from rlhf.runs import open_run

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from labeling_ui.__main__ import main as label
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.store import Store
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.db.store import Store
 from rlhf import cli
 from rlhf.config import CONFIG_OF, load_config
 from rlhf.records import Comparison, Preference, Record, Response, to_json

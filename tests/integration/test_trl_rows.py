@@ -16,10 +16,10 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from labeling_ui.__main__ import main
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.store import Store
-from labeling_ui.tasks import Settings
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.db.store import Store
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 pytestmark = pytest.mark.integration

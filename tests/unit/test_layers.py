@@ -99,7 +99,7 @@ def wrong(module: str, imported: str) -> bool:
 def test_the_rows_are_told_apart():
     assert wrong("rlhf.records", "rlhf.config")
     assert wrong("rlhf.data.prepare", "rlhf.model.load"), "one row, two packages"
-    assert wrong("rlhf.runs", "labeling_ui.store")
+    assert wrong("rlhf.runs", "labeling_ui.db.store")
     assert not wrong("rlhf.model.start", "rlhf.runs")
     assert not wrong("rlhf.model.start", "rlhf.model.load")
     assert not wrong("rlhf.model.start", "torch")

@@ -2,7 +2,7 @@ from contextlib import closing
 
 import pytest
 
-from labeling_ui.store import Store
+from labeling_ui.db.store import Store
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])

@@ -4,10 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from labeling_ui.accounts import Accounts, session_secret
-from labeling_ui.limits import Throttle, Throttled
-from labeling_ui.store import Conflict
-from labeling_ui.tables import UserRow
+from labeling_ui.accounts.rate_limits import Throttle, Throttled
+from labeling_ui.accounts.sessions import session_secret
+from labeling_ui.accounts.users import Accounts
+from labeling_ui.db.store import Conflict
+from labeling_ui.db.tables import UserRow
 from rlhf.errors import ConfigError, DataError
 from tests.labeling import CHEAP, PASSWORD, cheap_accounts
 
@@ -91,7 +92,7 @@ def test_a_session_outlives_the_server_but_not_the_account(store):
 def test_a_session_ends(store, monkeypatch):
     accounts = cheap_accounts(store)
     cookie = accounts.cookie(accounts.add("ann", PASSWORD, "rater"))
-    monkeypatch.setattr("labeling_ui.accounts.SESSION_SECONDS", -1)
+    monkeypatch.setattr("labeling_ui.accounts.users.SESSION_SECONDS", -1)
     assert accounts.of_cookie(cookie) is None
 
 

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import select
 
 import rlhf.model.scorer
-from labeling_ui import assign
-from labeling_ui.active import rank_by_disagreement, rank_by_reward
-from labeling_ui.ballot import Answer, Choice
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.tables import TaskRow, UserRow
-from labeling_ui.tasks import Settings, Task
+from labeling_ui.campaigns import assignment as assign
+from labeling_ui.campaigns.active_learning import rank_by_disagreement, rank_by_reward
+from labeling_ui.campaigns.answers import Answer, Choice
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.tables import TaskRow, UserRow
+from labeling_ui.results.export import export
 from rlhf.errors import DataError
 from rlhf.records import Prompt, Response
 from tests.labeling import tasks

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from labeling_ui.adjudication import answers_apart
-from labeling_ui.ballot import Answer, Flag, Said
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.keeping import examine
-from labeling_ui.store import Conflict, NotFound, Store
-from labeling_ui.tables import AssignmentRow, CampaignRow, TaskRow, UserRow
-from labeling_ui.tasks import Settings, Task
+from labeling_ui.campaigns.adjudication import answers_apart
+from labeling_ui.campaigns.answers import Answer, Flag, Said
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Conflict, NotFound, Store
+from labeling_ui.db.tables import AssignmentRow, CampaignRow, TaskRow, UserRow
+from labeling_ui.maintenance.integrity import examine
+from labeling_ui.results.export import export
 from rlhf.records import Prompt, Response
 from tests.labeling import tasks
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from labeling_ui.arena import CAMPAIGN, MOST_BATTLES, Arena
-from labeling_ui.ballot import Answer, Choice
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.judged import glances, judged
-from labeling_ui.keeping import examine
-from labeling_ui.limits import TooMany
-from labeling_ui.live import Live
-from labeling_ui.store import Conflict, NotFound
-from labeling_ui.tables import AssignmentRow
-from labeling_ui.tasks import Settings
+from labeling_ui.accounts.rate_limits import TooMany
+from labeling_ui.arena.battles import CAMPAIGN, MOST_BATTLES, Arena
+from labeling_ui.arena.policies import Live
+from labeling_ui.campaigns.answers import Answer, Choice
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.db.store import Conflict, NotFound
+from labeling_ui.db.tables import AssignmentRow
+from labeling_ui.maintenance.integrity import examine
+from labeling_ui.results.cases import campaign_summaries, campaign_votes
+from labeling_ui.results.export import export
 from rlhf.errors import DataError
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
@@ -100,7 +100,7 @@ def test_the_vote_means_the_response_that_stood_there(store, order):
     assert shown(item) == (["one", "two"] if order == "01" else ["two", "one"])
     _, policies = room.vote(room.ann, item, "right")
     assert list(policies) == shown(item)
-    [vote] = judged(store, CAMPAIGN).fair
+    [vote] = campaign_votes(store, CAMPAIGN).fair
     assert vote.outcome == ("b" if order == "01" else "a")
     assert vote.a_side == ("left" if order == "01" else "right")
 
@@ -158,7 +158,7 @@ def test_a_vote_in_the_arena_cannot_be_withdrawn_because_the_names_are_known(roo
         room.campaigns.undo(CAMPAIGN, room.bob)
     with pytest.raises(Conflict, match="answered already"):
         room.vote(room.bob, item, "right", "another")
-    assert judged(room.store, CAMPAIGN).votes[0].outcome in ("a", "b")
+    assert campaign_votes(room.store, CAMPAIGN).votes[0].outcome in ("a", "b")
 
 
 def test_nobody_judges_or_is_handed_the_battle_of_another(room):
@@ -176,7 +176,7 @@ def test_who_has_a_battle_to_judge_gets_no_other_and_a_skip_names_nobody(room):
         room.battle(room.ann)
     assert room.vote(room.ann, item, "skip") == (1, ())
     assert room.battle(room.ann, "and?").messages[0].content == "and?"
-    [glance] = glances(room.store)
+    [glance] = campaign_summaries(room.store)
     assert (glance.tasks, glance.complete, glance.votes, glance.skips) == (2, 1, 0, 1)
     assert examine(room.store).problems == ()
 
@@ -204,7 +204,7 @@ def test_sides_are_right_though_the_policies_are_served_in_another_order(store):
     assert item is not None
     assert shown(item) == ["two", "one"]
     assert arena.vote(first.bob, Answer(item.assignment, "left", "key"))[1] == ("two", "one")
-    assert [vote.outcome for vote in judged(store, CAMPAIGN).votes] == ["a", "b"]
+    assert [vote.outcome for vote in campaign_votes(store, CAMPAIGN).votes] == ["a", "b"]
 
 
 def test_a_battle_on_the_screen_is_there_after_any_time_and_a_restart(store):
@@ -239,7 +239,7 @@ def test_an_arena_needs_two_policies_and_a_campaign_of_its_own(store):
     room.campaigns.add("other", tasks(1))
     with pytest.raises(DataError, match="holds battles"):
         room.campaigns.add("mine", tasks(1), settings=Settings(source="arena"))
-    assert [glance.name for glance in glances(store)] == ["other"]
+    assert [glance.name for glance in campaign_summaries(store)] == ["other"]
     room.campaigns.add(CAMPAIGN, tasks(1))
     item = room.campaigns.next(CAMPAIGN, room.bob).item
     with pytest.raises(Conflict, match="holds other work"):

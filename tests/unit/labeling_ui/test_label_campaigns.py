@@ -11,16 +11,16 @@ from pydantic import ValidationError
 from sqlalchemy import select, text
 from sqlalchemy.dialects import sqlite
 
-from labeling_ui.assign import stamp
-from labeling_ui.ballot import MAX_ELAPSED_MS, Answer, draw_order, meaning, seen_at
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.intake import Added, check_blindness
-from labeling_ui.results import status_of
-from labeling_ui.statements import EARLIER, LATEST, OPEN, PROGRESS, UNSEEN
-from labeling_ui.store import Conflict, NotFound, Store
-from labeling_ui.tables import UserRow, VoteRow
-from labeling_ui.tasks import Settings, Task
+from labeling_ui.campaigns.answers import MAX_ELAPSED_MS, Answer, draw_order, meaning, seen_at
+from labeling_ui.campaigns.assignment import stamp
+from labeling_ui.campaigns.queries import EARLIER, LATEST, OPEN, PROGRESS, UNSEEN
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.setup import Added, check_blindness
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Conflict, NotFound, Store
+from labeling_ui.db.tables import UserRow, VoteRow
+from labeling_ui.results.answers import status_of
+from labeling_ui.results.export import export
 from rlhf.errors import DataError
 from rlhf.records import Comparison, Prompt, Response
 from tests.labeling import comparison, comparisons, tasks

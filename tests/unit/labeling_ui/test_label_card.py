@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.card import dataset_card
-from labeling_ui.dashboard import Dashboard
-from labeling_ui.export import export, ranked_together
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Store
+from labeling_ui.locales import words_for
 from labeling_ui.pages.figures import figures_html
-from labeling_ui.store import Store
-from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import words_for
+from labeling_ui.results.dashboard import Dashboard
+from labeling_ui.results.dataset_card import dataset_card
+from labeling_ui.results.export import export, ranked_together
 from rlhf.evaluate.agreement import agreement
 from rlhf.records import Prompt, Response
 from tests.labeling import PASSWORD, cheap_accounts

@@ -17,19 +17,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui import dashboard
-from labeling_ui.ballot import Answer, Flag
-from labeling_ui.callers import COOKIE
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.dashboard import Dashboard, figures_of, timeline_of, work
-from labeling_ui.export import export
-from labeling_ui.judged import SHOWS, Judged, Wanted, cases, glances, judged
+from labeling_ui.accounts.sessions import COOKIE
+from labeling_ui.campaigns.answers import Answer, Flag
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import NotFound, Store
+from labeling_ui.locales import languages
 from labeling_ui.pages.admin import Admin, Asked, overview_html
 from labeling_ui.pages.browse import cases_html
 from labeling_ui.pages.figures import SORTS, figures_html
-from labeling_ui.store import NotFound, Store
-from labeling_ui.tasks import Settings, Task
-from labeling_ui.words import languages
+from labeling_ui.results import dashboard
+from labeling_ui.results.cases import (
+    SHOWS,
+    CampaignVotes,
+    CaseFilter,
+    campaign_summaries,
+    campaign_votes,
+    cases,
+)
+from labeling_ui.results.dashboard import Dashboard, figures_of, timeline_of, work
+from labeling_ui.results.export import export
 from rlhf.evaluate.agreement import OUTCOMES, agreement
 from rlhf.evaluate.leaderboard import leaderboard
 from rlhf.evaluate.raters import rater_qualities
@@ -115,7 +122,7 @@ def test_every_figure_is_that_of_the_pure_functions_on_the_exported_votes(full):
 
 def test_what_was_undone_is_not_counted(full):
     full.campaigns.undo("one", full.raters["cy"])
-    found = judged(full.store, "one")
+    found = campaign_votes(full.store, "one")
     assert len(found.comparisons) == 4
     assert [vote.outcome for vote in found.votes if vote.rater == "cy"] == ["a", "both_bad", "skip"]
     assert figures_at_once(in_a_thread(full.store)).answers == 9
@@ -190,7 +197,9 @@ def test_figures_come_from_a_process_of_their_own_and_again_after_it_died(full):
     board = Dashboard(full.store, clock=lambda: next(clock))
     first = board.figures("one", patience=60)
     assert first is not None
-    assert replace(first, at=MORNING) == replace(figures_of(judged(full.store, "one")), at=MORNING)
+    assert replace(first, at=MORNING) == replace(
+        figures_of(campaign_votes(full.store, "one")), at=MORNING
+    )
     [child] = [p for p in multiprocessing.active_children() if p.pid != os.getpid()][-1:]
     child.kill()
     child.join()
@@ -225,7 +234,7 @@ def test_no_vote_is_lost_over_time(minutes):
 
 def test_a_campaign_at_a_glance(full):
     Campaigns(full.store).add("two", tasks(2))
-    two, one = glances(full.store)
+    two, one = campaign_summaries(full.store)
     assert (two.name, two.tasks, two.votes, two.raters) == ("two", 2, 0, 0)
     assert (one.tasks, one.complete, one.overlap) == (4, 3, 3)
     assert (one.votes, one.skips, one.raters) == (10, 2, 3)
@@ -241,13 +250,13 @@ def prompts(found):
 @pytest.mark.parametrize(
     ("wanted", "numbers"),
     [
-        (Wanted(), "0123"),
-        (Wanted("disagreement"), "13"),
-        (Wanted("ties"), "123"),  # a, b and bad; a lone tie; one each way
-        (Wanted("skipped"), "2"),
-        (Wanted("skipped", rater="ann"), "2"),
-        (Wanted(rater="nobody"), ""),
-        (Wanted(page=2), ""),
+        (CaseFilter(), "0123"),
+        (CaseFilter("disagreement"), "13"),
+        (CaseFilter("ties"), "123"),  # a, b and bad; a lone tie; one each way
+        (CaseFilter("skipped"), "2"),
+        (CaseFilter("skipped", rater="ann"), "2"),
+        (CaseFilter(rater="nobody"), ""),
+        (CaseFilter(page=2), ""),
     ],
 )
 def test_tasks_are_found_by_what_was_said_of_them(full, wanted, numbers):
@@ -257,7 +266,7 @@ def test_tasks_are_found_by_what_was_said_of_them(full, wanted, numbers):
 
 
 def test_a_case_holds_every_vote_that_counts(full):
-    [case] = cases(full.store, "one", Wanted("skipped")).cases
+    [case] = cases(full.store, "one", CaseFilter("skipped")).cases
     assert [(one.rater, one.outcome) for one in case.given] == [
         ("ann", "tie"),
         ("bob", "skip"),
@@ -272,14 +281,14 @@ def test_what_was_flagged_is_found_whether_it_was_answered_or_not(full):
     item = full.campaigns.next("one", ann).item
     assert item is not None
     full.campaigns.flag("one", ann, Flag(item.assignment, "unsafe", "<b>look</b>"))
-    found = cases(full.store, "one", Wanted("flagged"))
+    found = cases(full.store, "one", CaseFilter("flagged"))
     [case] = found.cases
     assert (found.total, case.given) == (1, ())
     assert [(f.rater, f.kind, f.note) for f in case.flags] == [("ann", "unsafe", "<b>look</b>")]
     shown = cases_html(found, 1, "", ENGLISH)
     assert "Flag: It is unsafe" in shown
     assert "<b>look" not in shown
-    assert cases(full.store, "one", Wanted("flagged", rater="bob")).total == 0
+    assert cases(full.store, "one", CaseFilter("flagged", rater="bob")).total == 0
 
 
 def test_more_tasks_than_fit_are_paged(store):
@@ -287,7 +296,7 @@ def test_more_tasks_than_fit_are_paged(store):
     room.campaigns.add("one", [Task.of(_numbered(n)) for n in range(10, 25)])
     for _ in range(19):
         room.answer("ann", "left")
-    first, second = (cases(store, "one", Wanted(page=page)) for page in (1, 2))
+    first, second = (cases(store, "one", CaseFilter(page=page)) for page in (1, 2))
     assert (first.total, len(first.cases), len(second.cases)) == (19, 10, 9)
     assert not {c.task.key for c in first.cases} & {c.task.key for c in second.cases}
 
@@ -299,7 +308,9 @@ def _numbered(number):
 def figures(votes, given=()):
     """The figures of votes that are not in a store."""
     return figures_of(
-        Judged("pairwise", tuple(given), tuple(votes), tuple(votes), times=(MORNING.isoformat(),))
+        CampaignVotes(
+            "pairwise", tuple(given), tuple(votes), tuple(votes), times=(MORNING.isoformat(),)
+        )
     )
 
 
@@ -313,7 +324,7 @@ def test_what_people_and_models_wrote_stays_text(store):
     )
     room.campaigns.add("two", [Task.of(item)])
     room.answer("eve", "left", "two", reason=HOSTILE)
-    shown = cases_html(cases(store, "two", Wanted()), 1, "", ENGLISH)
+    shown = cases_html(cases(store, "two", CaseFilter()), 1, "", ENGLISH)
     votes = [Vote(item.id, name, "a", "left") for name in (HOSTILE, "ann", "bob")]
     shown += figures_html(figures(votes, [item]), "votes", "", ENGLISH)
     assert "<img" not in shown
@@ -454,7 +465,7 @@ def test_the_figures_of_61000_votes_take_seconds():
 
 def test_a_store_without_campaigns_says_how_to_make_one(tmp_path):
     with closing(Store(tmp_path / "label.db")) as empty:
-        assert "rlhf label import" in overview_html(glances(empty), Asked(), ENGLISH)
+        assert "rlhf label import" in overview_html(campaign_summaries(empty), Asked(), ENGLISH)
 
 
 def test_a_ranking_is_a_vote_on_every_two_and_thumbs_are_votes_without_sides(store):
@@ -471,21 +482,21 @@ def test_a_ranking_is_a_vote_on_every_two_and_thumbs_are_votes_without_sides(sto
     ):
         room.answer(name, "ranked", "ranks", ranking=ranking)
         room.answer(name, thumb, "thumbs")
-    ranks = judged(store, "ranks")
+    ranks = campaign_votes(store, "ranks")
     assert [vote.outcome for vote in ranks.votes] == ["tie", "b", "b", "a", "b", "b"]
     assert (len(ranks.comparisons), len(ranks.times)) == (3, 2)
     found = figures_at_once(in_a_thread(store), "ranks")
     assert found.agreement.percent is not None
     assert found.agreement.percent.value == pytest.approx(2 / 3)
     assert found.board.standings[0].policy == "policy-z"
-    shown = cases_html(cases(store, "ranks", Wanted("disagreement")), 1, "", ENGLISH)
+    shown = cases_html(cases(store, "ranks", CaseFilter("disagreement")), 1, "", ENGLISH)
     assert "C &gt; A = B" in shown
     thumbs = figures_at_once(in_a_thread(store), "thumbs")
     assert thumbs.agreement.percent is not None
     assert thumbs.agreement.percent.value == 0.0
     shown = figures_html(thumbs, "votes", "", ENGLISH)
     assert "Leaderboard" not in shown
-    assert cases(store, "thumbs", Wanted("ties")).total == 1
+    assert cases(store, "thumbs", CaseFilter("ties")).total == 1
 
 
 def test_answers_that_are_no_choice_are_counted_and_shown(store):
@@ -497,7 +508,7 @@ def test_answers_that_are_no_choice_are_counted_and_shown(store):
     assert (found.answers, found.raters, found.timeline.counts) == (1, (), (1,))
     assert "where an answer is a choice" in figures_html(found, "votes", "", ENGLISH)
     assert "<strong>much</strong> better" in cases_html(
-        cases(store, "rewrites", Wanted()), 1, "", ENGLISH
+        cases(store, "rewrites", CaseFilter()), 1, "", ENGLISH
     )
 
 
@@ -567,13 +578,13 @@ def test_checks_are_the_gold_score_and_nothing_else(store):
     room.campaigns.add("checked", [gold, *work], settings=Settings(check_every=2))
     for _ in range(5):
         room.answer("ann", "right", "checked")
-    found = judged(store, "checked")
+    found = campaign_votes(store, "checked")
     assert (len(found.votes), len(found.times), len(found.checks)) == (4, 4, 1)
     assert len(found.comparisons) == 4
     [ann] = figures_at_once(in_a_thread(store), "checked").raters
     assert ann.gold is not None
     assert (ann.gold.value, ann.gold.n, ann.votes) == (0.0, 1, 4)
-    assert cases(store, "checked", Wanted()).total == 4
+    assert cases(store, "checked", CaseFilter()).total == 4
 
 
 def test_what_active_selection_chose_is_left_out_of_agreement_and_board(store):
@@ -582,7 +593,7 @@ def test_what_active_selection_chose_is_left_out_of_agreement_and_board(store):
     room.campaigns.add("active", work, settings=Settings(random_share=0.5))
     for _ in range(40):
         room.answer("ann", "left", "active")
-    found = judged(store, "active")
+    found = campaign_votes(store, "active")
     assert 0 < len(found.fair) < len(found.votes) == 40
     shown = figures_at_once(in_a_thread(store), "active")
     assert shown.active == 40 - len(found.fair)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.drafts import Drafts, Wanted
-from labeling_ui.export import export
-from labeling_ui.live import Live
-from labeling_ui.results import tasks_where
-from labeling_ui.store import Conflict
-from labeling_ui.tables import TaskRow
-from labeling_ui.tasks import Settings
+from labeling_ui.arena.generation import Drafts, Wanted
+from labeling_ui.arena.policies import Live
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.db.store import Conflict
+from labeling_ui.db.tables import TaskRow
+from labeling_ui.results.answers import tasks_where
+from labeling_ui.results.export import export
 from rlhf.errors import DataError, ModelError
 from rlhf.records import Prompt
 

@@ -6,11 +6,11 @@ from datasets import load_dataset, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui.export import Export, Tie, export
-from labeling_ui.formats import FORMATS, lists_of
-from labeling_ui.results import RaterCount, Status
-from labeling_ui.tasks import Task
-from labeling_ui.writing import write_folder
+from labeling_ui.campaigns.tasks import Task
+from labeling_ui.results.answers import RaterCount, Status
+from labeling_ui.results.export import Export, Tie, export
+from labeling_ui.results.export_folder import write_folder
+from labeling_ui.results.formats import FORMATS, lists_of
 from rlhf.config import SourceConfig
 from rlhf.data.readers.containers import write_rows
 from rlhf.data.sources import read
@@ -217,12 +217,14 @@ PLACES = st.lists(st.permutations(range(4)), min_size=1, max_size=5)
 
 @given(PLACES)
 def test_the_mean_place_of_each_response_decides(answers):
-    from labeling_ui.export import _ranking  # pyright: ignore[reportPrivateUsage]
-    from labeling_ui.results import Given
+    from labeling_ui.results.answers import GivenAnswer
+    from labeling_ui.results.export import _ranking  # pyright: ignore[reportPrivateUsage]
 
     work = task(1, "a", "b", "c", "d")
     given_ = [
-        Given(1, "r", "ranked", "0123", "pool", {"ranking": [[r] for r in one]}, None, "", "", "")
+        GivenAnswer(
+            1, "r", "ranked", "0123", "pool", {"ranking": [[r] for r in one]}, None, "", "", ""
+        )
         for one in answers
     ]
     found = _ranking(work, given_)

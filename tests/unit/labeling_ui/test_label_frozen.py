@@ -9,11 +9,12 @@ import psycopg
 import pytest
 
 from labeling_ui.__main__ import main
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.keeping import copy_to_file, examine, fill_from_file
-from labeling_ui.results import all_status
-from labeling_ui.store import OldSchema, Store, StoreError
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.db.store import OldSchema, Store, StoreError
+from labeling_ui.maintenance.backup import copy_to_file, fill_from_file
+from labeling_ui.maintenance.integrity import examine
+from labeling_ui.results.answers import all_status
+from labeling_ui.results.export import export
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 SCHEMA_1 = (Path(__file__).parent / "schema_1.sql").read_text()
@@ -114,7 +115,7 @@ def test_the_copy_of_an_old_backup_is_gone_whatever_happens(tmp_path, old, monke
         raise StoreError("the disk is full")
 
     with closing(Store(tmp_path / "new.db")) as store:
-        monkeypatch.setattr("labeling_ui.store.migrate", fail)
+        monkeypatch.setattr("labeling_ui.db.store.migrate", fail)
         with pytest.raises(StoreError, match="the disk is full"):
             fill_from_file(store, old)
     assert contents(tmp_path / "temporary") == {}
@@ -173,7 +174,7 @@ def test_what_was_written_while_it_was_read_is_not_trusted(tmp_path, kept):
 def test_a_backup_that_was_written_while_it_was_read_fills_nothing(tmp_path, kept, monkeypatch):
     with closing(Store(tmp_path / "new.db")) as store:
         with monkeypatch.context() as patch:
-            patch.setattr("labeling_ui.frozen.Frozen.changed", lambda _: patch.undo() or True)
+            patch.setattr("labeling_ui.db.read_only.Frozen.changed", lambda _: patch.undo() or True)
             patch.setattr(Store, "_prepare", lambda _: None)
             with pytest.raises(StoreError, match="was written while it was read"):
                 fill_from_file(store, kept)

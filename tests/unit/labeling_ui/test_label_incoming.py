@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 
 from labeling_ui.__main__ import main
-from labeling_ui.intake import find_campaign
-from labeling_ui.results import tasks_of
-from labeling_ui.store import Store
+from labeling_ui.campaigns.setup import find_campaign
+from labeling_ui.db.store import Store
+from labeling_ui.results.answers import tasks_of
 from rlhf.records import to_json
 from tests.labeling import comparison
 from tests.unit.data.test_foreign import ITEMS, NESTED, ORDER, PAIRWISE, annotation, battle

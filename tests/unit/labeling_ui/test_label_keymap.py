@@ -4,9 +4,9 @@ from typing import get_args
 import pytest
 
 from labeling_ui.__main__ import main
-from labeling_ui.keymap import OWN, Keymap, load_keymap, of_kind
+from labeling_ui.campaigns.tasks import Kind
+from labeling_ui.pages.keymap import OWN, Keymap, load_keymap, of_kind
 from labeling_ui.pages.rate import ANSWERS, STRENGTHS, Layout
-from labeling_ui.tasks import Kind
 from rlhf.errors import ConfigError
 
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from labeling_ui.ballot import Answer, Flag, Item, meaning
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.card import dataset_card
-from labeling_ui.export import export
-from labeling_ui.rated import Rated, better_of
-from labeling_ui.results import status_of
-from labeling_ui.store import Conflict, NotFound, Store
-from labeling_ui.tables import AssignmentRow, FlagRow, GuidelineRow, TaskRow, UserRow, VoteRow
-from labeling_ui.tasks import MAX_TEXT, Settings, Task
-from labeling_ui.writing import write_folder
+from labeling_ui.campaigns.answers import Answer, Flag, Item, meaning
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import MAX_TEXT, Settings, Task
+from labeling_ui.db.store import Conflict, NotFound, Store
+from labeling_ui.db.tables import AssignmentRow, FlagRow, GuidelineRow, TaskRow, UserRow, VoteRow
+from labeling_ui.results.answers import status_of
+from labeling_ui.results.dataset_card import dataset_card
+from labeling_ui.results.export import export
+from labeling_ui.results.export_folder import write_folder
+from labeling_ui.results.ratings import RaterMeans, better_of
 from rlhf.config import SourceConfig
 from rlhf.data.sources import read
 from rlhf.errors import DataError
@@ -199,7 +199,7 @@ def test_preferences_of_ratings_follow_the_means(marks):
         by_task.setdefault((number, text), {})[name] = mark
     found = list(
         better_of(
-            Rated(Task(Prompt.from_text(str(number)), (Response(text),)), by_rater)
+            RaterMeans(Task(Prompt.from_text(str(number)), (Response(text),)), by_rater)
             for (number, text), by_rater in by_task.items()
         )
     )

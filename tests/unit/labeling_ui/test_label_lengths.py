@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from labeling_ui.api import NewCampaign
-from labeling_ui.api_arena import Ask, AskChosen
-from labeling_ui.api_drafts import NewDraft
-from labeling_ui.api_people import Join, Login, NewProgram, NewUser
-from labeling_ui.ballot import Answer, Flag
-from labeling_ui.tasks import Settings
+from labeling_ui.campaigns.answers import Answer, Flag
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.http.api_accounts import Join, Login, NewProgram, NewUser
+from labeling_ui.http.api_arena import Ask, AskChosen
+from labeling_ui.http.api_campaigns import NewCampaign
+from labeling_ui.http.api_generation import NewDraft
 
 LIMITS: list[tuple[Any, str, int]] = [
     (NewCampaign, "guidelines", 20_000),

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui.limits import PER_ACCOUNT, PER_ADDRESS, SIGN_INS, Allowance, Rate, TooMany
+from labeling_ui.accounts.rate_limits import (
+    PER_ACCOUNT,
+    PER_ADDRESS,
+    SIGN_INS,
+    Allowance,
+    Rate,
+    TooMany,
+)
 
 
 class Clock:

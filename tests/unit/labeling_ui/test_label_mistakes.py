@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import make_url
 
 from labeling_ui.__main__ import main
-from labeling_ui.accounts import session_secret
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.keeping import copy_to_file
-from labeling_ui.store import Store, StoreError
-from labeling_ui.tasks import Task
+from labeling_ui.accounts.sessions import session_secret
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Task
+from labeling_ui.db.store import Store, StoreError
+from labeling_ui.maintenance.backup import copy_to_file
 from rlhf.errors import ConfigError, DataError
 from rlhf.records import Comparison, Prompt, Response, from_json, to_json
 from tests.labeling import cheap_accounts, comparison, tasks
@@ -204,7 +204,7 @@ def test_a_backup_that_fails_leaves_nothing(folder, monkeypatch):
     def full(*_: object) -> int:
         raise StoreError("the disk is full")
 
-    monkeypatch.setattr("labeling_ui.keeping._copy", full)
+    monkeypatch.setattr("labeling_ui.maintenance.backup._copy", full)
     with closing(Store(folder / "label.db")) as store, pytest.raises(StoreError):
         copy_to_file(store, folder / "backup.db")
     assert {path.name for path in folder.iterdir()} == {"one.jsonl", "label.db"}

@@ -2,8 +2,8 @@ import pytest
 from fastapi import Request
 
 from labeling_ui.__main__ import main
-from labeling_ui.callers import address_of
-from labeling_ui.network import check_exposure
+from labeling_ui.http.auth import address_of
+from labeling_ui.http.listen import check_exposure
 from rlhf.errors import ConfigError
 
 

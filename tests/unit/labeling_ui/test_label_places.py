@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.export import export
-from labeling_ui.keeping import examine
-from labeling_ui.results import status_of
-from labeling_ui.store import Conflict, NotFound
-from labeling_ui.tables import UserRow
-from labeling_ui.tasks import Settings, Task
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings, Task
+from labeling_ui.db.store import Conflict, NotFound
+from labeling_ui.db.tables import UserRow
+from labeling_ui.maintenance.integrity import examine
+from labeling_ui.results.answers import status_of
+from labeling_ui.results.export import export
 from rlhf.records import Prompt, Response
 from tests.labeling import tasks
 

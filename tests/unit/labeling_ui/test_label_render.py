@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling_ui.formulas import ATTRIBUTES, MAX_FORMULA, TAGS
-from labeling_ui.render import MAX_RENDERED, render
+from labeling_ui.text.latex import ATTRIBUTES, MAX_FORMULA, TAGS
+from labeling_ui.text.markdown import MAX_RENDERED, render
 from tests.hostile import MARKUP as HOSTILE
 
 ALLOWED = {

@@ -4,15 +4,15 @@ from hashlib import sha256
 import pytest
 from sqlalchemy import update
 
-from labeling_ui.ballot import Answer, Choice
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.card import dataset_card
-from labeling_ui.export import export
-from labeling_ui.results import all_status, status_of
-from labeling_ui.store import NotFound
-from labeling_ui.tables import AssignmentRow
-from labeling_ui.tasks import Settings
-from labeling_ui.writing import write_folder
+from labeling_ui.campaigns.answers import Answer, Choice
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
+from labeling_ui.db.store import NotFound
+from labeling_ui.db.tables import AssignmentRow
+from labeling_ui.results.answers import all_status, status_of
+from labeling_ui.results.dataset_card import dataset_card
+from labeling_ui.results.export import export
+from labeling_ui.results.export_folder import write_folder
 from rlhf.errors import DataError
 from rlhf.evaluate.agreement import agreement
 from rlhf.records import Comparison, Preference, Vote, from_json, settle

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import IntegrityError
 
-from labeling_ui.ballot import Answer
-from labeling_ui.campaigns import Campaigns
-from labeling_ui.store import SCHEMA, Store, StoreError
-from labeling_ui.tables import AuditRow
+from labeling_ui.campaigns.answers import Answer
+from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.db.store import SCHEMA, Store, StoreError
+from labeling_ui.db.tables import AuditRow
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 

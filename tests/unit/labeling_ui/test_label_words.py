@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labeling_ui
-from labeling_ui.ballot import Choice
-from labeling_ui.campaigns import FLAGS
-from labeling_ui.judged import SHOWS
+from labeling_ui.campaigns.answers import Choice
+from labeling_ui.campaigns.service import FLAGS
+from labeling_ui.locales import COOKIE, Sentence, languages, words_for
 from labeling_ui.pages.figures import SORTS
-from labeling_ui.words import COOKIE, Sentence, languages, words_for
+from labeling_ui.results.cases import SHOWS
 from rlhf.evaluate.leaderboard import NoteKind
 
 ROOT = Path(labeling_ui.__file__).parent
@@ -76,7 +76,7 @@ def test_every_text_that_exists_is_asked_for_somewhere():
 
 
 def test_no_file_has_the_same_key_twice():
-    for path in (ROOT / "words").glob("*.json"):
+    for path in (ROOT / "locales").glob("*.json"):
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
         assert len(pairs) == len(dict(pairs))
 
