@@ -181,7 +181,7 @@ def test_a_prompt_without_a_message(store):
 def test_a_prompt_of_which_raters_would_not_see_all(store):
     thoughtful = Prompt((Message("assistant", "x", thinking="hm"), Message("user", "y")))
     task = Task(thoughtful, (Response("x", "a"), Response("y", "b")))
-    with pytest.raises(DataError, match="task 1: a prompt holds thoughts, calls of tools or"):
+    with pytest.raises(DataError, match="task 0: a prompt holds thoughts, calls of tools or"):
         Campaigns(store).add("one", [task])
 
 
