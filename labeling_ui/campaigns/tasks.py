@@ -151,6 +151,11 @@ class Task:
             raise DataError(f"a task of kind {settings.kind} has {wanted} responses, not {count}")
         if not self.prompt.messages:
             raise DataError("a prompt has one message at least; add what the responses answer")
+        if self.prompt.tools or any(m.thinking or m.tool_calls for m in self.prompt.messages):
+            raise DataError(
+                "a prompt holds thoughts, calls of tools or their schemas, which raters would not "
+                "see; write them into the messages' text"
+            )
         texts = [m.content for m in self.prompt.messages] + [r.text for r in self.responses]
         if any(len(text) > MAX_TEXT for text in texts):
             raise DataError(f"a text has more than {MAX_TEXT:,} characters; shorten it")

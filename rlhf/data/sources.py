@@ -13,7 +13,7 @@ from rlhf.data.readers.cells import TURNS
 from rlhf.data.readers.dialogue import Row
 from rlhf.data.readers.files import rows
 from rlhf.data.readers.foreign_tasks import LeftOut
-from rlhf.data.readers.formats import SHAPES, Item, Shape
+from rlhf.data.readers.formats import SHAPES, Item, Parse, Shape
 from rlhf.data.readers.unread import ReadRow
 from rlhf.data.readers.votes import Judged
 from rlhf.data.repeated import settled
@@ -142,23 +142,31 @@ def _items(source: SourceConfig) -> Iterator[tuple[str, Item]]:
 
 
 def _all_items(source: SourceConfig) -> Iterator[tuple[str, Item | LeftOut]]:
+    """Every row, understood, with its place; columns without use are listed on stderr."""
     parse = None
     unread: dict[str, None] = {}
-    for place, row in rows(source.path, source.split):
-        parse = parse or _shape(place, row, source).parse
-        read_row = ReadRow(row)
-        try:
-            found = list(parse(read_row, _notes(place, row)))
-        except ValueError as error:
-            raise DataError(f"{place}: {reason(error)}; mend or remove the row") from error
-        for item in found:
-            if isinstance(item, Preference) and not math.isfinite(item.margin or 0.0):
-                raise DataError(f"{place}: `margin` must be finite; mend or remove the row")
-            yield place, item
-        unread |= dict.fromkeys(read_row.unread())
-    if unread:
-        names = ", ".join(f"`{name}`" for name in unread)
-        log.warning("%s: no text comes from %s", source.path, names)
+    try:
+        for place, row in rows(source.path, source.split):
+            parse = parse or _shape(place, row, source).parse
+            read_row = ReadRow(row)
+            found = _parsed(place, row, read_row, parse)
+            unread |= dict.fromkeys(read_row.unread())
+            yield from ((place, item) for item in found)
+    finally:  # also where `limit` ends it
+        if unread:
+            names = ", ".join(f"`{name}`" for name in unread)
+            log.warning("%s: no text comes from %s", source.path, names)
+
+
+def _parsed(place: str, row: Row, read_row: ReadRow, parse: Parse) -> list[Item | LeftOut]:
+    try:
+        found = list(parse(read_row, _notes(place, row)))
+    except ValueError as error:
+        raise DataError(f"{place}: {reason(error)}; mend or remove the row") from error
+    for item in found:
+        if isinstance(item, Preference) and not math.isfinite(item.margin or 0.0):
+            raise DataError(f"{place}: `margin` must be finite; mend or remove the row")
+    return found
 
 
 def _shape(place: str, row: Row, source: SourceConfig) -> Shape:

@@ -16,7 +16,7 @@ from labeling_ui.campaigns.tasks import Task
 from labeling_ui.db.store import Store, StoreError
 from labeling_ui.maintenance.backup import copy_to_file
 from rlhf.errors import ConfigError, DataError
-from rlhf.records import Comparison, Prompt, Response, from_json, to_json
+from rlhf.records import Comparison, Message, Prompt, Response, from_json, to_json
 from tests.labeling import cheap_accounts, comparison, tasks
 
 
@@ -73,7 +73,7 @@ def test_a_line_that_is_no_record(folder, said):
     (folder / "odd.jsonl").write_text(json.dumps(odd))
     assert (
         "odd.jsonl:1: no comparison or task (`prompt.messages.0.role`: Input should be 'system', "
-        "'user' or 'assistant'); expected"
+        "'user', 'assistant' or 'tool'); expected"
     ) in said("import", "c", "odd.jsonl")
 
 
@@ -176,6 +176,13 @@ def test_a_prompt_without_a_message(store):
     with pytest.raises(DataError, match="task 1: a prompt has one message at least"):
         Campaigns(store).add("one", [*tasks(1), empty])
     assert Campaigns(store).names() == []
+
+
+def test_a_prompt_of_which_raters_would_not_see_all(store):
+    thoughtful = Prompt((Message("assistant", "x", thinking="hm"), Message("user", "y")))
+    task = Task(thoughtful, (Response("x", "a"), Response("y", "b")))
+    with pytest.raises(DataError, match="task 0: a prompt holds thoughts, calls of tools or"):
+        Campaigns(store).add("one", [task])
 
 
 def test_a_restore_that_fails_leaves_nothing(folder, said):

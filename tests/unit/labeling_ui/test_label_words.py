@@ -64,7 +64,7 @@ def test_every_text_that_exists_is_asked_for_somewhere():
         for path in (*ROOT.rglob("*.py"), *ROOT.rglob("*.js"), *ROOT.glob("*.json"))
     )
     # what is named by its parts
-    made = {"rate", "compare", "admin", "user", "assistant", "system"}
+    made = {"rate", "compare", "admin", "user", "assistant", "system", "tool"}
     made |= {f"help_{a}" for a in ("reason", "guidelines", "exact", "flag", "history", "help")}
     made |= {f"flag_{kind}" for kind in FLAGS}
     made |= {f"said_{choice}" for choice in get_args(Choice)}
