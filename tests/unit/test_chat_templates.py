@@ -73,7 +73,7 @@ def of(template):
     return bytes_tokenizer(template, specials)
 
 
-def counted(tokenizer, messages, tools=""):
+def counted(tokenizer, messages, tools="") -> tuple[str, list[str]]:
     """The text, and each stretch of it that the loss counts."""
     ids, labels = encode_demonstration(tokenizer, messages, tools)
     assert all(label in (token, IGNORED) for token, label in zip(ids, labels, strict=True))
@@ -83,7 +83,8 @@ def counted(tokenizer, messages, tools=""):
             stretches += [[]] if before == IGNORED else []
             stretches[-1].append(label)
         before = label
-    return tokenizer.decode(ids), [tokenizer.decode(stretch) for stretch in stretches]
+    text = str(tokenizer.decode(ids))
+    return text, [str(tokenizer.decode(stretch)) for stretch in stretches]
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def test_the_mean_over_weighted_pairs_is_that_over_all_votes():
 def test_a_row_alone_in_its_batch_has_the_response_of_another():
     rows = [{"prompt_ids": [n], "completion_ids": [n]} for n in range(3)]
     for row, other in ((rows[0], 1), (rows[2], 0)):
-        [found] = mismatched([row], lambda found: found, rows[:2])
+        found = mismatched([row], lambda batch: batch[0], rows[:2])
         assert found["KL_completion_ids"] == [other]
 
 
