@@ -25,6 +25,7 @@ from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.training.arguments import (
     precision,
+    router_loss,
     refuse_launcher,
     save_trained,
     train,
@@ -67,6 +68,7 @@ def run(config: KTOConfig, *, resume: bool = False) -> Path:
                     # what TRL asks for, because it pairs rows once and for all; we pair each batch
                     train_sampling_strategy="sequential",
                     **precision(start),
+                    **router_loss(start),
                 ),
                 train_dataset=encode(records.train),
                 eval_dataset=encode(records.eval) or None,

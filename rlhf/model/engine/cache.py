@@ -5,7 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import (
+    DynamicCache,
+    DynamicLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
 _ROOM = 64
 """Tokens that a buffer has room for when it is made; Transformers' own copies all for each."""
@@ -16,6 +20,15 @@ def roomy_cache(model: PreTrainedModel) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     cache.layers = [_Roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
+    """Keep these rows of the batch only; ``rows`` are their places."""
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            layer.reorder_cache(rows)  # Transformers gives these layers no other selection
+        else:
+            layer.batch_select_indices(rows)
 
 
 class _Roomy(DynamicLayer):
