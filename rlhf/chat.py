@@ -48,6 +48,12 @@ def _opening(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
 
 
+def _opened(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Ids of plain text with its opening, once if the text spells it out."""
+    ids, opening = _ids(tokenizer, text), _opening(tokenizer)
+    return ids if ids[:1] == opening else [*opening, *ids]
+
+
 def render(
     tokenizer: PreTrainedTokenizerFast,
     messages: Sequence[Message],
@@ -155,13 +161,12 @@ def end_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
     Raises:
         ModelError: neither the template nor the tokenizer has one.
     """
-    last, turns = (
-        _render(tokenizer, messages, respond=False, tools="") for messages in (_TURNS[:2], _TURNS)
-    )
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    last = _render(tokenizer, _TURNS[:2], respond=False, tools="")
     for token in _ids(tokenizer, last.rpartition(_MARK)[2]):
         if token in special:
             return token
+    turns = _render(tokenizer, _TURNS, respond=False, tools="")
     between = turns.rpartition(_MARK)[0].rpartition(_MARK)[2]
     next_token = _ids(tokenizer, between.lstrip())[:1]
     if set(next_token) & (special - {tokenizer.bos_token_id}):
@@ -177,8 +182,9 @@ def end_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
 def fixed_token_ids(tokenizer: PreTrainedTokenizerFast) -> set[int]:
     """Every token that rows hold whatever is said in them: the template's, ends and padding."""
     written = _ids(tokenizer, _render(tokenizer, _TURNS, respond=True, tools=""))
-    pad = tokenizer.pad_token_id
-    return {*written, *stop_token_ids(tokenizer), *([pad] if isinstance(pad, int) else [])}
+    stops, pad = stop_token_ids(tokenizer), tokenizer.pad_token_id
+    assert isinstance(pad, int)
+    return {*written, *stops, pad}
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -307,9 +313,7 @@ def sign_in(tokenizer: PreTrainedTokenizerFast, messages: Iterable[Message]) -> 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """Ids of plain text, closed by the end of text."""
-    ids = tokenizer(text)["input_ids"]
-    assert isinstance(ids, list)
-    eos = tokenizer.eos_token_id
+    ids, eos = _opened(tokenizer, text), tokenizer.eos_token_id
     return [*ids, eos] if isinstance(eos, int) and ids[-1:] != [eos] else ids
 
 
@@ -340,7 +344,5 @@ def encode_completion(
 
     It begins as plain text does; other special tokens are those that the text spells out.
     """
-    head, tail = _ids(tokenizer, prompt), _ids(tokenizer, completion)
-    opening = _opening(tokenizer)
-    head = head if head[:1] == opening else [*opening, *head]
+    head, tail = _opened(tokenizer, prompt), _ids(tokenizer, completion)
     return [*head, *tail], [*[IGNORED] * len(head), *tail]

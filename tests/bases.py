@@ -229,9 +229,9 @@ ROWS = [
         "recurrent_gemma",
         of("recurrent_gemma"),
         "RecurrentGemmaForCausalLM makes its logits in a way that is not known here (by up to … "
-        "from its output layer's), so it would be trained on wrong probabilities; take another base",
+        "from its output layer's), so it would be trained on wrong probabilities; take another "
+        "base",
     ),
-    Row("mamba", of("mamba"), "works", "lora"),
     Row(
         "mamba",
         of("mamba"),
@@ -338,8 +338,7 @@ ROWS = [
         "a tokenizer larger than the embedding",
         _with_tokens("parcel", "customer", special=False),
         "2 tokens lie beyond the base's embedding of 320 rows ('parcel', 'customer'); give the "
-        "tokenizer that belongs to the base, or resize its embedding and train it "
-        "(resize_token_embeddings)",
+        "tokenizer that belongs to the base, or resize its embedding (resize_token_embeddings)",
     ),
     Row("a special token beyond the embedding that no template writes",
         _with_tokens("<image>", special=True)),

@@ -283,7 +283,7 @@ def _low_rank(model: PreTrainedModel, config: ModelConfig) -> dict[str, Any]:
 
 
 def _excluded(model: PreTrainedModel) -> list[str] | None:
-    """Layers of state-space models whose weights kernels read past any adapter; PEFT refuses them."""
+    """Layers of state-space models whose weights kernels read past an adapter; PEFT refuses."""
     return ["conv1d", "out_proj"] if model.config.model_type in _STATE_SPACE else None
 
 

@@ -115,7 +115,9 @@ def refuse_other_tensors(
         if names
     ]
     if wrong:
-        raise ModelError(f"{place}: tensors are not those of the model: {', '.join(wrong)}; {remedy}")
+        raise ModelError(
+            f"{place}: tensors are not those of the model: {', '.join(wrong)}; {remedy}"
+        )
 
 
 def _some(names: Collection[str]) -> str:
@@ -180,7 +182,9 @@ def refuse_other_logits(model: PreTrainedModel, path: str) -> None:
         ModelError: they are not, or it cannot compute at all as it is stored.
     """
     vocabulary = model.config.get_text_config().vocab_size
-    ids = (torch.arange(_CONTEXTS * _LENGTH).view(_CONTEXTS, _LENGTH) + vocabulary // 3) % vocabulary
+    ids = (
+        torch.arange(_CONTEXTS * _LENGTH).view(_CONTEXTS, _LENGTH) + vocabulary // 3
+    ) % vocabulary
     other = ids.clone()
     other[:, -1] = (ids[:, -1] + vocabulary // 2) % vocabulary
     ids = torch.cat([ids, other]).to(model.device)
@@ -246,7 +250,7 @@ def refuse_unknown_tokens(tokenizer: PreTrainedTokenizerFast, model: PreTrainedM
         raise ModelError(
             f"{tokenizer.name_or_path}: {len(beyond)} tokens lie beyond the base's embedding of "
             f"{rows} rows ({', '.join(map(repr, _named(tokenizer, beyond)))}); give the tokenizer "
-            "that belongs to the base, or resize its embedding and train it (resize_token_embeddings)"
+            "that belongs to the base, or resize its embedding (resize_token_embeddings)"
         )
 
     def refuse(_: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
@@ -118,7 +118,7 @@ def load_base(spec: BaseSpec) -> PreTrainedModel:
         if (stored := getattr(config, "quantization_config", None)) is not None:
             ours = refuse_other_storage(stored, quantization, spec.path)
             config.quantization_config, quantization = ours.to_dict(), None
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             spec.path,
             config=config,
             revision=spec.revision,
@@ -129,6 +129,7 @@ def load_base(spec: BaseSpec) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # they are refused by name
             output_loading_info=True,
         )
+    model, loading = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     refuse_incomplete(model, loading, spec.path)
     # a base may bring its own top-k or penalties; logprobs would not be those of the sampler
     model.generation_config = GenerationConfig()

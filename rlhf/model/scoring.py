@@ -153,7 +153,15 @@ def _of_tokens(
     states, tokens = states[there], batch.response_ids[there]
     output = cast("nn.Linear", _base(model).get_output_embeddings())
     if type(output) is nn.Linear and len(tokens) * len(output.weight) > _MANY_LOGITS:
-        of_output = (output.weight, output.bias, tokens, temperature, _CHUNK, _cap(model), _scale(model))
+        of_output = (
+            output.weight,
+            output.bias,
+            tokens,
+            temperature,
+            _CHUNK,
+            _cap(model),
+            _scale(model),
+        )
         taken, entropy, *_ = ChunkedLogProbFunction.apply(states, *of_output, besides)
         return taken, entropy
     logits = at_temperature(next_logits(model, states), temperature)
@@ -201,7 +209,8 @@ def next_logits(
     """The logits that follow from the trunk's last hidden states, in fp32."""
     output = _base(model).get_output_embeddings()
     assert isinstance(output, nn.Module)
-    logits, cap = output(states).float() * _scale(model), _cap(model)
+    logits, scale, cap = output(states).float(), _scale(model), _cap(model)
+    logits = logits if scale == 1 else logits * scale
     return logits if cap is None else (logits / cap).tanh() * cap
 
 

@@ -25,8 +25,8 @@ from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.training.arguments import (
     precision,
-    router_loss,
     refuse_launcher,
+    router_loss,
     save_trained,
     train,
     training_arguments,

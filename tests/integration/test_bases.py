@@ -161,6 +161,5 @@ def test_a_base_stored_as_we_store_it_is_that_storage_bit_for_bit(tmp_path):
 def test_the_document_holds_this_table():
     table = [f"| {row.base} | {row.tuning} | {row.outcome} |" for row in ROWS]
     lines = DOCUMENT.read_text().splitlines()
-    start = lines.index("| base | tuning | outcome |")
-    assert lines[start + 2 : start + 2 + len(table)] == table
-    assert not lines[start + 2 + len(table)].startswith("|")
+    start = lines.index("| base | tuning | outcome |") + 2
+    assert [line for line in lines[start:] if line.startswith("|")] == table

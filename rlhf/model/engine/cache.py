@@ -1,6 +1,6 @@
 """Keys and values of the tokens so far, in buffers with room for those to come."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,9 +26,10 @@ def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
     """Keep these rows of the batch only; ``rows`` are their places."""
     for layer in cache.layers:
         if isinstance(layer, LinearAttentionCacheLayerMixin):
-            layer.reorder_cache(rows)  # Transformers gives these layers no other selection
+            # Transformers gives these layers no other selection
+            layer.reorder_cache(cast("torch.LongTensor", rows))
         else:
-            layer.batch_select_indices(rows)
+            cast("DynamicLayer", layer).batch_select_indices(rows)
 
 
 class _Roomy(DynamicLayer):
