@@ -169,7 +169,7 @@ def end_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
     turns = _render(tokenizer, _TURNS, respond=False, tools="")
     between = turns.rpartition(_MARK)[0].rpartition(_MARK)[2]
     next_token = _ids(tokenizer, between.lstrip())[:1]
-    if set(next_token) & (special - {tokenizer.bos_token_id}):
+    if next_token and next_token[0] in special and next_token[0] != tokenizer.bos_token_id:
         return next_token[0]
     eos = tokenizer.eos_token_id
     if not isinstance(eos, int):

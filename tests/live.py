@@ -76,4 +76,4 @@ def _held(module: nn.Module) -> Iterator[Tensor]:
         if isinstance(layer, Linear8bitLt):
             # a first forward moves it from the weight to the layer
             scale = cast("Any", layer.weight).SCB
-            yield layer.state.SCB if scale is None else scale
+            yield cast("Tensor", layer.state.SCB if scale is None else scale)
