@@ -27,9 +27,31 @@ PLAIN_TEMPLATE = (
 )
 """For tokenizers that bring no chat template; it needs no special token but the end."""
 
-
 _MARK = "\u2042"
 """Stands for a text where only its place matters."""
+_TURNS = tuple(Message(role, _MARK) for role in ("user", "assistant", "user"))
+
+
+def plain_template(tokenizer: PreTrainedTokenizerFast) -> str:
+    """:data:`PLAIN_TEMPLATE`, opened by the token with which the tokenizer opens plain text.
+
+    So every stage's rows begin as those of pretraining do; a template that a tokenizer brings says
+    itself how they begin.
+    """
+    return "{{ bos_token }}" * len(_opening(tokenizer)) + PLAIN_TEMPLATE
+
+
+def _opening(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The beginning of text, where the tokenizer writes it without being told."""
+    ids = tokenizer("")["input_ids"]
+    assert isinstance(ids, list)
+    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
+
+
+def _opened(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Ids of plain text with its opening, once if the text spells it out."""
+    ids, opening = _ids(tokenizer, text), _opening(tokenizer)
+    return ids if ids[:1] == opening else [*opening, *ids]
 
 
 def render(
@@ -134,21 +156,35 @@ def _names_tools(
 def end_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """The token that ends an assistant turn: the first special one that the template puts there.
 
+    Where it puts none after the last turn, it may close a turn by what opens the next (GLM-4).
+
     Raises:
         ModelError: neither the template nor the tokenizer has one.
     """
-    turns = (Message("user", _MARK), Message("assistant", _MARK))
-    suffix = render(tokenizer, turns, respond=False).rpartition(_MARK)[2]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    for token in _ids(tokenizer, suffix):
+    last = _render(tokenizer, _TURNS[:2], respond=False, tools="")
+    for token in _ids(tokenizer, last.rpartition(_MARK)[2]):
         if token in special:
             return token
+    turns = _render(tokenizer, _TURNS, respond=False, tools="")
+    between = turns.rpartition(_MARK)[0].rpartition(_MARK)[2]
+    next_token = _ids(tokenizer, between.lstrip())[:1]
+    if next_token and next_token[0] in special and next_token[0] != tokenizer.bos_token_id:
+        return next_token[0]
     eos = tokenizer.eos_token_id
     if not isinstance(eos, int):
         raise ModelError(
             f"{tokenizer.name_or_path}: no token ends a response; set eos_token in the tokenizer"
         )
     return eos
+
+
+def fixed_token_ids(tokenizer: PreTrainedTokenizerFast) -> set[int]:
+    """Every token that rows hold whatever is said in them: the template's, ends and padding."""
+    written = _ids(tokenizer, _render(tokenizer, _TURNS, respond=True, tools=""))
+    stops, pad = stop_token_ids(tokenizer), tokenizer.pad_token_id
+    assert isinstance(pad, int)
+    return {*written, *stops, pad}
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -210,6 +246,10 @@ def _as_generated(
     end = tokenizer.convert_ids_to_tokens(end_token_id(tokenizer))
     assert isinstance(end, str)
     text, found, _ = whole[len(head) :].rpartition(end)
+    if not found:  # what opens the next turn may end this one
+        turns = (*messages, _TURNS[0])
+        whole = _render(tokenizer, turns, respond=False, tools=tools)
+        text, found, _ = whole[len(head) :].rpartition(_MARK)[0].rpartition(end)
     return text if whole.startswith(head) and found else None
 
 
@@ -273,9 +313,7 @@ def sign_in(tokenizer: PreTrainedTokenizerFast, messages: Iterable[Message]) -> 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """Ids of plain text, closed by the end of text."""
-    ids = tokenizer(text)["input_ids"]
-    assert isinstance(ids, list)
-    eos = tokenizer.eos_token_id
+    ids, eos = _opened(tokenizer, text), tokenizer.eos_token_id
     return [*ids, eos] if isinstance(eos, int) and ids[-1:] != [eos] else ids
 
 
@@ -304,7 +342,7 @@ def encode_completion(
 ) -> tuple[list[int], list[int]]:
     """Ids of a raw text in two halves, and labels that count the second only.
 
-    Nothing is added: special tokens are those that the text spells out.
+    It begins as plain text does; other special tokens are those that the text spells out.
     """
-    head, tail = _ids(tokenizer, prompt), _ids(tokenizer, completion)
+    head, tail = _opened(tokenizer, prompt), _ids(tokenizer, completion)
     return [*head, *tail], [*[IGNORED] * len(head), *tail]

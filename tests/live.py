@@ -74,4 +74,6 @@ def _held(module: nn.Module) -> Iterator[Tensor]:
             yield from (state.state2.absmax, state.state2.code)
     for layer in module.modules():
         if isinstance(layer, Linear8bitLt):
-            yield cast("Any", layer.weight).SCB
+            # a first forward moves it from the weight to the layer
+            scale = cast("Any", layer.weight).SCB
+            yield cast("Tensor", layer.state.SCB if scale is None else scale)

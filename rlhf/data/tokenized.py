@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, TypeVar
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from rlhf.chat import encode_demonstration, encode_prompt, encode_response
+from rlhf.chat import IGNORED, encode_demonstration, encode_prompt, encode_response
 from rlhf.config import DataConfig
 from rlhf.config.stages import Labels
 from rlhf.data.repeated import vote_share
@@ -26,13 +27,29 @@ _NUM_NAMED = 5
 def sft_dataset(
     records: Sequence[Demonstration], tokenizer: PreTrainedTokenizerFast, data: DataConfig
 ) -> Dataset:
-    """``input_ids`` and ``labels``; the loss counts what has a label."""
+    """``input_ids`` and ``labels``; the loss counts what has a label.
+
+    Answers that the chat template rewrites once later turns follow have none; they are counted on
+    stderr.
+    """
+    answers = counted = 0
 
     def encode(record: Demonstration) -> Columns:
+        nonlocal answers, counted
         ids, labels = encode_demonstration(tokenizer, record.messages, record.tools)
+        answers += sum(message.imitated for message in record.messages[1:])
+        counted += sum(a == IGNORED != b for a, b in pairwise(labels))
         return {"input_ids": ids, "labels": labels}
 
-    return _fitting(records, encode, lambda row: len(row["input_ids"]), data)
+    dataset = _fitting(records, encode, lambda row: len(row["input_ids"]), data)
+    if counted < answers:
+        log.warning(
+            "%d of %d answers teach nothing: where later turns follow, the chat template writes "
+            "them otherwise than they are generated",
+            answers - counted,
+            answers,
+        )
+    return dataset
 
 
 def preference_dataset(

@@ -24,6 +24,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -31,6 +32,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
+from rlhf.model.base_checks import refuse_other_tensors
 from rlhf.model.lora import fuse
 from rlhf.model.shards import whole
 
@@ -38,6 +40,7 @@ WEIGHTS = "adapter_model.safetensors"
 """PEFT's name for the file beside ``adapter_config.json``."""
 
 _IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+_STATE_SPACE = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 _LOW_RANK: tuple[Tuning, ...] = ("lora", "qlora", "dora", "rslora")
 ALIGNABLE: dict[str, tuple[Tuning, ...]] = {
     "reward": ("full", *_LOW_RANK, "ia3"),
@@ -94,24 +97,24 @@ def load_adapter(
     A learned prompt comes back frozen: p-tuning's encoder is not saved, only what it produced.
 
     Raises:
-        ModelError: there is no adapter, or it was made for another architecture.
+        ModelError: there is no adapter, it was made for another architecture, or its tensors are
+            not all there.
     """
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; give the adapter folder of a run")
     config = PeftConfig.from_pretrained(str(folder))
     trainable = trainable and not config.is_prompt_learning
     with _or_model_error(str(folder)), warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Found missing adapter keys")
-        # PEFT 0.21 reads AdaLoRA's pattern of kept ranks as if it were LoRA's pattern of ranks
-        warnings.filterwarnings("ignore", message="The following rank_pattern keys")
+        # it speaks of missing keys only, and in a warning
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), name, is_trainable=trainable)
-            return fuse(model)
-        return fuse(
-            PeftModel.from_pretrained(
+        else:
+            model = PeftModel.from_pretrained(
                 cast("Any", model), str(folder), adapter_name=name, is_trainable=trainable
             )
-        )
+    _refuse_other_tensors(model, folder, name)
+    return fuse(model)
 
 
 def copy_adapter(model: PeftModel, source: str, name: str, *, trainable: bool = False) -> None:
@@ -145,9 +148,13 @@ def save_adapter(
 
 
 def load_weights(model: PeftModel, folder: Path, name: str) -> None:
-    """Put the weights saved at ``folder`` into an adapter that is already there."""
-    result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=name)
-    assert not result.unexpected_keys, result.unexpected_keys
+    """Put the weights saved at ``folder`` into an adapter that is already there.
+
+    Raises:
+        ModelError: they are not those of the adapter.
+    """
+    _refuse_other_tensors(model, folder, name)
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=name)
 
 
 @contextmanager
@@ -270,8 +277,14 @@ def _low_rank(model: PreTrainedModel, config: ModelConfig) -> dict[str, Any]:
         "lora_alpha": 2 * lora.rank if lora.alpha is None else lora.alpha,
         "lora_dropout": lora.dropout,
         "target_modules": lora.target_modules,
+        "exclude_modules": _excluded(model) if lora.target_modules == "all-linear" else None,
         "fan_in_fan_out": _transposed(model),
     }
+
+
+def _excluded(model: PreTrainedModel) -> list[str] | None:
+    """Layers of state-space models whose weights kernels read past an adapter; PEFT refuses."""
+    return ["conv1d", "out_proj"] if model.config.model_type in _STATE_SPACE else None
 
 
 def _transposed(model: nn.Module) -> bool:
@@ -283,6 +296,15 @@ def _state(model: PeftModel, name: str) -> dict[str, torch.Tensor]:
     return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
 
 
+def _refuse_other_tensors(model: PeftModel, folder: Path, name: str) -> None:
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        found = set(cast("list[str]", file.keys()))
+    expected = set(_state(model, name))
+    refuse_other_tensors(
+        expected - found, found - expected, str(folder), "put the file back that the run wrote"
+    )
+
+
 def _adalora(model: nn.Module) -> AdaLoraModel | None:
     tuner = model.base_model if isinstance(model, PeftModel) else None
     return tuner if isinstance(tuner, AdaLoraModel) else None
@@ -291,7 +313,11 @@ def _adalora(model: nn.Module) -> AdaLoraModel | None:
 @contextmanager
 def _or_model_error(place: str) -> Generator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads AdaLoRA's pattern of kept ranks as if it were LoRA's pattern of ranks,
+            # and writes patterns of its own for experts that are not targeted
+            warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
+            yield
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

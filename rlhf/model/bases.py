@@ -11,6 +11,7 @@ from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.model.adapters import load_adapter
+from rlhf.model.base_checks import refuse_unknown_tokens
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.scoring import Sequences, sequences
 from rlhf.model.start import Start
@@ -108,7 +109,7 @@ class Bases:
         spec, print_ = start.spec, start.fingerprint
         loaded = [key for key in self._models if key[:2] == (print_, spec)]
         key = next((k for k in loaded if k[2] in ("", kind) or not kind), (print_, spec, kind))
-        base = self._models.pop(key, None) or InMemory(load_base(spec))
+        base = self._models.pop(key, None) or InMemory(_fitting_base(spec, tokenizer))
         name = None
         if start.adapter is not None:
             name = f"at_{abs(hash(str(start.adapter.resolve())))}"
@@ -118,3 +119,9 @@ class Bases:
         base.model.eval()
         self._models[print_, spec, key[2] or kind] = base
         return Actor(base, name, tokenizer, self._lock)
+
+
+def _fitting_base(spec: BaseSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    model = load_base(spec)
+    refuse_unknown_tokens(tokenizer, model)
+    return model

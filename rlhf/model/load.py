@@ -7,11 +7,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,9 +25,16 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from rlhf import processes
-from rlhf.chat import PLAIN_TEMPLATE
+from rlhf.chat import plain_template
 from rlhf.config import Dtype, ModelConfig
 from rlhf.errors import ModelError
+from rlhf.model.base_checks import (
+    refuse_incomplete,
+    refuse_nothing_quantized,
+    refuse_other_kinds,
+    refuse_other_logits,
+    refuse_other_storage,
+)
 
 _FINGERPRINTED = 1 << 20
 """Bytes hashed at either end of a weight file; whole files would take minutes at 8B."""
@@ -88,7 +96,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(f"{path}: its tokenizer has no fast version (tokenizer.json); convert it")
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        tokenizer.chat_template = plain_template(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -99,24 +107,38 @@ def load_base(spec: BaseSpec) -> PreTrainedModel:
     """The causal base, frozen if it is quantised, in eval mode on this process's device.
 
     Raises:
-        ModelError: there is no such model, or it is not a causal one.
+        ModelError: there is no such model, it is not a causal one, or its weights are not all there
+            or stored in another way.
     """
     dtype = compute_dtype(spec.dtype)
     with _or_model_error(spec.path):
-        model = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
+        refuse_other_kinds(config, spec.path)
+        quantization = _quantization(spec, dtype)
+        if (stored := getattr(config, "quantization_config", None)) is not None:
+            ours = refuse_other_storage(stored, quantization, spec.path)
+            config.quantization_config, quantization = ours.to_dict(), None
+        loaded = AutoModelForCausalLM.from_pretrained(
             spec.path,
+            config=config,
             revision=spec.revision,
             dtype=dtype,
-            quantization_config=_quantization(spec, dtype),
+            quantization_config=quantization,
             device_map={"": device()},
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            output_loading_info=True,
         )
+    model, loading = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    refuse_incomplete(model, loading, spec.path)
     # a base may bring its own top-k or penalties; logprobs would not be those of the sampler
     model.generation_config = GenerationConfig()
     differentiable(model)
     if spec.storage != "none":
+        refuse_nothing_quantized(model, spec.storage, spec.path)
         model.requires_grad_(requires_grad=False)
-    return model.eval()
+    refuse_other_logits(model.eval(), spec.path)
+    return model
 
 
 def differentiable(model: torch.nn.Module) -> None:
@@ -211,7 +233,7 @@ def _quantization(spec: BaseSpec, dtype: torch.dtype) -> BitsAndBytesConfig | No
 def _or_model_error(path: str) -> Generator[None]:
     try:
         yield
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         if not Path(path).exists() and (path.count("/") > 1 or path[:1] in (".", "/", "~")):
             reason = "there is no such folder"  # and it cannot be the name of a repository

@@ -153,7 +153,15 @@ def _of_tokens(
     states, tokens = states[there], batch.response_ids[there]
     output = cast("nn.Linear", _base(model).get_output_embeddings())
     if type(output) is nn.Linear and len(tokens) * len(output.weight) > _MANY_LOGITS:
-        of_output = (output.weight, output.bias, tokens, temperature, _CHUNK, _cap(model), 1.0)
+        of_output = (
+            output.weight,
+            output.bias,
+            tokens,
+            temperature,
+            _CHUNK,
+            _cap(model),
+            _scale(model),
+        )
         taken, entropy, *_ = ChunkedLogProbFunction.apply(states, *of_output, besides)
         return taken, entropy
     logits = at_temperature(next_logits(model, states), temperature)
@@ -201,7 +209,8 @@ def next_logits(
     """The logits that follow from the trunk's last hidden states, in fp32."""
     output = _base(model).get_output_embeddings()
     assert isinstance(output, nn.Module)
-    logits, cap = output(states).float(), _cap(model)
+    logits, scale, cap = output(states).float(), _scale(model), _cap(model)
+    logits = logits if scale == 1 else logits * scale
     return logits if cap is None else (logits / cap).tanh() * cap
 
 
@@ -223,6 +232,16 @@ def _before_response(
     """``x`` where each response token is about to be chosen."""
     before = (batch.where - 1).clamp(min=0)
     return x.gather(1, before[..., None].expand(-1, -1, x.shape[2]))
+
+
+def _scale(model: PreTrainedModel | PeftModel) -> float:
+    """What logits are multiplied by, under the names of Cohere, Falcon-H1 and Granite."""
+    config = _base(model).config.get_text_config()
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if (scale := getattr(config, name, None)) is not None:
+            return scale
+    scale = getattr(config, "logits_scaling", None) or 1.0
+    return scale if config.model_type == "hyperclovax" else 1 / scale
 
 
 def _cap(model: PreTrainedModel | PeftModel) -> float | None:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
 from rlhf.model.adapters import load_adapter, new_adapter
+from rlhf.model.base_checks import refuse_unknown_tokens
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
 from rlhf.runs import POLICY_STAGES, open_run
 
@@ -82,6 +83,7 @@ def load_start(
     """
     tokenizer = load_tokenizer(start.tokenizer, None if start.parent else start.spec.revision)
     base = load_base(start.spec)
+    refuse_unknown_tokens(tokenizer, base)
     if start.tuning == "full":
         return base.requires_grad_(requires_grad=True), tokenizer
     if start.adapter is not None:

@@ -23,6 +23,7 @@ from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.training.arguments import (
     precision,
+    router_loss,
     save_trained,
     train,
     training_arguments,
@@ -59,6 +60,7 @@ def run(config: DPOConfig, *, resume: bool = False) -> Path:
                     disable_dropout=True,
                     max_length=None,
                     **precision(start),
+                    **router_loss(start),
                 ),
                 train_dataset=encode(records.train),
                 eval_dataset=encode(records.eval) or None,

@@ -26,6 +26,7 @@ from rlhf.runs import new_run
 from rlhf.training.arguments import (
     precision,
     refuse_launcher,
+    router_loss,
     save_trained,
     train,
     training_arguments,
@@ -67,6 +68,7 @@ def run(config: KTOConfig, *, resume: bool = False) -> Path:
                     # what TRL asks for, because it pairs rows once and for all; we pair each batch
                     train_sampling_strategy="sequential",
                     **precision(start),
+                    **router_loss(start),
                 ),
                 train_dataset=encode(records.train),
                 eval_dataset=encode(records.eval) or None,

@@ -23,6 +23,7 @@ from rlhf.chat import IGNORED, encode_completion, encode_demonstration, encode_t
 from rlhf.config import PretrainConfig, SourceConfig
 from rlhf.data.sources import read, read_texts
 from rlhf.errors import ConfigError, DataError
+from rlhf.model.base_checks import refuse_unknown_tokens
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.scratch import new_model, new_tokenizer
 from rlhf.records import Demonstration
@@ -100,7 +101,9 @@ def _tokenizer(config: PretrainConfig) -> PreTrainedTokenizerFast:
 def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     if config.base is not None:
         spec = BaseSpec(config.base, storage="none", dtype="float32")
-        return load_base(spec).requires_grad_(requires_grad=True)
+        model = load_base(spec)
+        refuse_unknown_tokens(tokenizer, model)
+        return model.requires_grad_(requires_grad=True)
     assert config.architecture is not None
     return new_model(config.architecture, tokenizer)
 

@@ -19,6 +19,7 @@ from rlhf.report import write_run_report
 from rlhf.runs import new_run
 from rlhf.training.arguments import (
     precision,
+    router_loss,
     save_trained,
     train,
     training_arguments,
@@ -47,6 +48,7 @@ def run(config: SFTConfig, *, resume: bool = False) -> Path:
             max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
             **precision(start),
+            **router_loss(start),
         )
         with unrounded(model):
             trainer = Imitation(

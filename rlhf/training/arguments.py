@@ -115,6 +115,11 @@ def within_context(data: DataConfig, model: PreTrainedModel | PeftModel) -> Data
     return replace(data, max_length=limit)
 
 
+def router_loss(start: Start) -> dict[str, float]:
+    """TRL adds a loss that balances experts, which has nothing to move where adapters train."""
+    return {} if start.tuning == "full" else {"router_aux_loss_coef": 0.0}
+
+
 def refuse_launcher(stage: str) -> None:
     """Say so where ``stage`` was launched in several processes and works in one.
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from rlhf.model.adapters import rank_state, restore_ranks
+from rlhf.model.base_checks import refuse_other_tensors
 from rlhf.model.finite import refuse_non_finite, trained
 from rlhf.model.shards import put, whole
 from rlhf.training.distributed_batches import Sharing
@@ -89,7 +90,12 @@ class StageTrainer(Sharing):
             return
         state = load_file(Path(resume_from_checkpoint) / _TRAINED)
         there = dict(trained(self.network))
-        assert state.keys() == there.keys(), state.keys() ^ there.keys()
+        refuse_other_tensors(
+            there.keys() - state.keys(),
+            state.keys() - there.keys(),
+            resume_from_checkpoint,
+            "put the file back that the run wrote, or delete the checkpoint",
+        )
         for name, tensor in there.items():
             put(tensor, state[name])
         ranks = Path(resume_from_checkpoint) / _RANKS

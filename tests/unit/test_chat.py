@@ -1,18 +1,20 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rlhf.chat import (
     IGNORED,
     PLAIN_TEMPLATE,
     decode_response,
+    encode_completion,
     encode_demonstration,
     encode_prompt,
     encode_response,
     encode_text,
     end_token_id,
+    plain_template,
     stop_token_ids,
 )
 from rlhf.errors import DataError
@@ -136,3 +138,54 @@ def test_a_conversation_that_the_template_refuses_is_named():
 def test_a_demonstration_without_an_assistant_is_refused():
     with pytest.raises(DataError, match="assistant turn"):
         encode_demonstration(chatml, [Message("user", "q")])
+
+
+GLM = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_a_turn_that_ends_in_the_next_roles_mark_ends_with_it_and_earlier_turns_count():
+    tokenizer = bytes_tokenizer(GLM, specials=("<|user|>", "<|assistant|>", "<eos>"))
+    assert end_token_id(tokenizer) == one("<|user|>", tokenizer)
+    assert one("<eos>", tokenizer) in stop_token_ids(tokenizer)
+    ids, labels = encode_demonstration(tokenizer, conversation("q", "r", "s", "t"))
+    assert tokenizer.decode(ids) == (
+        "<|user|>\nq<|assistant|>\nr<|user|>\ns<|assistant|>\nt<|user|>"
+    )
+    assert tokenizer.decode([i for i in labels if i != IGNORED]) == "\nr<|user|>\nt<|user|>"
+
+
+def opening_tokenizer(template: str | None):
+    """As Llama's: ``<s>`` is put before any text."""
+    tokenizer = bytes_tokenizer(template or "", specials=("<s>", "<eos>"), bos_token="<s>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", one("<s>", tokenizer))]
+    )
+    tokenizer.chat_template = template or plain_template(tokenizer)
+    return tokenizer
+
+
+def test_rows_of_every_stage_open_as_the_tokenizer_opens_plain_text():
+    tokenizer = opening_tokenizer(None)
+    bos = one("<s>", tokenizer)
+    talk = conversation("q", "r")
+    prompt = Prompt(tuple(talk[:1]))
+    rows = [
+        encode_text(tokenizer, "q"),
+        encode_text(tokenizer, "<s>q"),
+        encode_completion(tokenizer, "q", "r")[0],
+        encode_completion(tokenizer, "<s>q", "r")[0],
+        encode_demonstration(tokenizer, talk)[0],
+        encode_prompt(tokenizer, prompt),
+    ]
+    assert [row.count(bos) for row in rows] == [1] * len(rows)
+    assert {row[0] for row in rows} == {bos}
+    assert bos not in encode_response(tokenizer, prompt, "r")
+    assert plain_template(chatml) == PLAIN_TEMPLATE
+
+
+def test_a_template_says_itself_how_rows_open():
+    tokenizer = opening_tokenizer(CHATML.replace("<|im_start|>", "").replace("<|im_end|>", "<eos>"))
+    assert one("<s>", tokenizer) not in encode_prompt(tokenizer, Prompt.from_text("q"))

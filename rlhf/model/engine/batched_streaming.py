@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from rlhf.model.bases import Actor
-from rlhf.model.engine.cache import roomy_cache
+from rlhf.model.engine.cache import keep_rows, roomy_cache
 from rlhf.model.engine.generate import draw, padded
 
 MOST_ROWS = 16
@@ -149,7 +149,7 @@ def _next(rows: list[Growing], batch: _Batch) -> tuple[Tensor, _Batch]:
         going = set(rows)
         kept = [i for i, row in enumerate(batch.rows) if row in going]
         index = torch.tensor(kept, device=mask.device)
-        batch.cache.batch_select_indices(index)
+        keep_rows(batch.cache, index)
         mask, positions = mask[index], positions[index]
     mask = torch.nn.functional.pad(mask, (0, 1), value=True)
     ids = torch.tensor([row.ids[-1:] for row in rows], device=mask.device)

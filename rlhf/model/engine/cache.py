@@ -1,11 +1,15 @@
 """Keys and values of the tokens so far, in buffers with room for those to come."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import (
+    DynamicCache,
+    DynamicLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
 _ROOM = 64
 """Tokens that a buffer has room for when it is made; Transformers' own copies all for each."""
@@ -16,6 +20,16 @@ def roomy_cache(model: PreTrainedModel) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     cache.layers = [_Roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
+    """Keep these rows of the batch only; ``rows`` are their places."""
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            # Transformers gives these layers no other selection
+            layer.reorder_cache(cast("torch.LongTensor", rows))
+        else:
+            cast("DynamicLayer", layer).batch_select_indices(rows)
 
 
 class _Roomy(DynamicLayer):

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.chat import stop_token_ids
-from rlhf.model.engine.cache import roomy_cache
+from rlhf.model.engine.cache import keep_rows, roomy_cache
 from rlhf.model.scoring import at_temperature, learns_prompt, next_logits, trunk
 
 _CROWDED = 0.8
@@ -151,7 +151,7 @@ def _drawn(
         mask = torch.nn.functional.pad(mask, (0, 1), value=True)
         # a smaller batch is worth a copy of the cache only now and then
         if left <= _CROWDED * len(rows):
-            cache.batch_select_indices(going.nonzero()[:, 0])
+            keep_rows(cache, going.nonzero()[:, 0])
             rows, ids, positions, mask = rows[going], ids[going], positions[going], mask[going]
             going = going[going]
     return drawn

@@ -135,3 +135,17 @@ def test_the_ids_are_those_of_chat_for_any_response(answer):
         TOKENIZER, HI, answer
     )
     assert row["chosen_ids"].count(END) == 1
+
+
+def test_answers_that_the_template_rewrites_are_counted_on_the_screen(caplog):
+    forgetful = TEMPLATE.replace(
+        "{{ m.content }}",
+        "{{ 'gone' if m.role == 'assistant' and not loop.last else m.content }}",
+    )
+    turns = [Message("user", "Hi"), Message("assistant", "yes")] * 2
+    records = [Demonstration(tuple(turns)), Demonstration(tuple(turns[:2]))]
+    with caplog.at_level(logging.WARNING):
+        sft_dataset(records, TOKENIZER, config())
+        assert not caplog.records
+        sft_dataset(records, bytes_tokenizer(forgetful), config())
+    assert [r.message[:32] for r in caplog.records] == ["1 of 3 answers teach nothing: wh"]

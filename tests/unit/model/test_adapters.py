@@ -14,6 +14,7 @@ from rlhf.model.adapters import (
     ALIGNABLE,
     copy_adapter,
     load_adapter,
+    load_weights,
     new_adapter,
     orthogonality,
     refuse,
@@ -131,14 +132,19 @@ def test_an_adapter_of_another_architecture_is_refused(make_base, tmp_path: Path
         load_adapter(load_base(BaseSpec(str(make_base()), storage="none")), tmp_path)
 
 
-def test_an_adapter_with_tensors_missing_is_refused(make_base, tmp_path: Path):
+def test_an_adapter_with_other_tensors_than_its_own_is_refused_by_name(make_base, tmp_path: Path):
     model, spec = build(make_base(), "lora")
     save_adapter(model, tmp_path)
     state = load_file(tmp_path / adapters.WEIGHTS)
-    state.pop(min(state))
-    adapters.save_file(state, tmp_path / adapters.WEIGHTS)
-    with pytest.raises(ModelError, match="missing adapter keys"):
+    first = min(state)
+    adapters.save_file(
+        {name.replace(first, "odd"): t for name, t in state.items()}, tmp_path / adapters.WEIGHTS
+    )
+    other = rf"1 missing \({first}\), 1 unexpected \(odd\)"
+    with pytest.raises(ModelError, match=other):
         load_adapter(load_base(spec), tmp_path)
+    with pytest.raises(ModelError, match=other):
+        load_weights(model, tmp_path, "default")
 
 
 def test_a_folder_without_an_adapter_is_refused(base: Path, tmp_path: Path):
