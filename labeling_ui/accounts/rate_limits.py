@@ -33,6 +33,7 @@ class Throttle:
         self, *, free: int = 5, longest: float = 300.0, clock: Clock = time.monotonic
     ) -> None:
         self._free, self._longest, self._clock = free, longest, clock
+        # the latest try last, so that what may be forgotten is at the front
         self._failures: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
@@ -40,12 +41,16 @@ class Throttle:
         """Count a try at ``key`` as failed until it succeeds; refuse it while ``key`` must wait."""
         now = self._clock()
         with self._lock:
-            for old in [k for k, (_, at) in self._failures.items() if now - at > 3600]:
-                del self._failures[old]
+            while self._failures:
+                oldest = next(iter(self._failures))
+                if now - self._failures[oldest][1] <= 3600:
+                    break
+                del self._failures[oldest]
             failures, last = self._failures.get(key, (0, now))
             wait = min(self._longest, 2.0 ** min(failures - self._free, 30)) - (now - last)
             if failures >= self._free and wait > 0:
                 raise Throttled(int(wait) + 1)
+            self._failures.pop(key, None)
             self._failures[key] = (failures + 1, now)
 
     def succeeded(self, key: str) -> None:
@@ -86,6 +91,7 @@ class Rate:
         self._ahead = allowance.burst * self._step
         # For each key, when its allowance will be whole again (generic cell rate algorithm).
         self._whole_at: dict[str, float] = {}
+        self._clean_at = 20_000
         self._lock = threading.Lock()
 
     def spend(self, key: str) -> None:
@@ -96,8 +102,10 @@ class Rate:
         """
         now = self._clock()
         with self._lock:
-            if len(self._whole_at) > 20_000:
+            if len(self._whole_at) > self._clean_at:
                 self._whole_at = {k: at for k, at in self._whole_at.items() if at > now}
+                # twice as many as are left, so that a request walks past two keys on average
+                self._clean_at = max(20_000, 2 * len(self._whole_at))
             after = max(now, self._whole_at.get(key, now)) + self._step
             # a whole number of steps must not fail by a rounding error
             if after - now > self._ahead + self._step / 2:

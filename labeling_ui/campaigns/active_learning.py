@@ -27,10 +27,11 @@ def rank_by_disagreement(store: Store, name: str) -> int:
     Raises:
         DataError: if the campaign hands nothing out by rank.
     """
+    with store.read() as session:  # of every vote, for which nobody is to wait
+        shares = answers_apart(session, _ranked(session, name))
     with store.write() as session:
-        campaign = _ranked(session, name)
-        shares = answers_apart(session, campaign)
-        return _put(session, campaign, {task: -share for task, share in shares.items() if share})
+        ranks = {task: -share for task, share in shares.items() if share}
+        return _put(session, find_campaign(session, name), ranks)
 
 
 def rank_by_reward(

@@ -113,12 +113,12 @@ class Campaigns:
     def names(self) -> list[tuple[str, str]]:
         """Name and guidelines of every campaign that hands out work, oldest first."""
         with self._store.read() as session:
-            rows = session.execute(
-                select(CampaignRow.name, CampaignRow.id)
-                .where(CampaignRow.settings.not_like('%"source": "arena"%'))
-                .order_by(CampaignRow.id)
-            )
-            return [(name, guidelines_of(session, number)[1]) for name, number in rows.all()]
+            campaigns = session.scalars(select(CampaignRow).order_by(CampaignRow.id)).all()
+            return [
+                (campaign.name, guidelines_of(session, campaign.id)[1])
+                for campaign in campaigns
+                if Settings.from_text(campaign.settings).source != "arena"
+            ]
 
     def settings(self, name: str) -> Settings:
         """The rules of a campaign."""

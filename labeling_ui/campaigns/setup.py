@@ -1,8 +1,9 @@
 """What an admin puts in: campaigns, their guidelines and tasks, and raters' lists of tasks."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, insert, select
@@ -97,10 +98,11 @@ def add_tasks(
     rules = Settings.from_text(campaign.settings)
     if rules.source == "arena":
         raise DataError("a campaign whose source is the arena holds battles; use another source")
-    if settings not in (None, rules):
+    if settings is not None and settings != rules:
+        differing = asdict(rules).items() - asdict(settings).items()
+        kept = json.dumps(dict(sorted(differing)))
         raise Conflict(
-            f"campaign {campaign.name!r} has other settings ({rules.to_text()}); use those, or "
-            "another name"
+            f"campaign {campaign.name!r} has other settings ({kept}); use those, or another name"
         )
     for number, task in enumerate(tasks):
         try:

@@ -69,9 +69,9 @@ class Settings:
     check_every: Annotated[int, Field(ge=2)] | None = None
     """After so many answers comes a gold or attention item, as long as there are any."""
     max_failed_checks: Annotated[int, Field(ge=1)] | None = None
-    """A rater who fails more attention items than this gets no more tasks."""
+    """A rater who fails more attention items than this gets no more tasks; a skip fails one."""
     pass_mark: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The share of the qualification tasks that must be right to go on to the work."""
+    """The share of the qualification tasks that must be right, a skip not, to go on to the work."""
     random_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Below 1, the rest of the tasks comes in the order of active selection."""
 
@@ -92,9 +92,8 @@ class Settings:
         return TypeAdapter(cls).validate_json(text)
 
     def to_text(self) -> str:
-        """A JSON object; what is at its default is left out."""
-        kept = {k: v for k, v in asdict(self).items() if v != getattr(Settings(), k)}
-        return json.dumps(kept)
+        """A JSON object of every rule, so that no later default changes a campaign that runs."""
+        return json.dumps(asdict(self))
 
     @property
     def shown(self) -> dict[str, Any]:

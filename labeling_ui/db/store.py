@@ -32,7 +32,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from labeling_ui.db.read_only import Frozen, cannot_be_written
 from rlhf.errors import RLHFError
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration; a database that went further is refused."""
 
 _OURS = (

@@ -52,18 +52,18 @@ class Problems:
         return tuple(found)
 
 
-def read_through(session: Session, problems: Problems) -> None:
-    """Read everything, a thousand rows at a time."""
+def read_contents(session: Session, settings: Mapping[int, Settings], problems: Problems) -> None:
+    """Read every task, order and vote, a thousand rows at a time."""
     there = session.scalars(text(_TRIGGERS[session.get_bind().dialect.name])).all()
     for guard in _GUARDS:
         if guard not in there:
             problems.add("the trigger {} is gone, which keeps votes as they were cast", guard)
-    settings = _settings(session, problems)
     _read_tasks(session, settings, problems)
     _read_votes(session, settings, problems)
 
 
-def _settings(session: Session, problems: Problems) -> dict[int, Settings]:
+def read_settings(session: Session, problems: Problems) -> dict[int, Settings]:
+    """The settings of every campaign, by its number, without those that cannot be read."""
     found: dict[int, Settings] = {}
     for row in session.scalars(select(CampaignRow).order_by(CampaignRow.id)):
         try:

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import TextClause, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from labeling_ui.db.store import Store
 from labeling_ui.db.tables import Base
-from labeling_ui.maintenance.contents import Problems, read_through
+from labeling_ui.maintenance.contents import Problems, read_contents, read_settings
 
 _RULES = {
     "the places of task {} do not add up: its votes were {}, counted {}": """
         SELECT task.id, count(vote.id), task.num_votes FROM task
         JOIN campaign ON campaign.id = task.campaign_id
         LEFT JOIN vote ON vote.task_id = task.id AND vote.live
-            AND (vote.outcome <> 'skip' OR campaign.settings LIKE '%"skip": "drop"%')
+            AND (vote.outcome <> 'skip' OR campaign.id IN :dropping)
             AND vote.assignment_id IN (SELECT id FROM assignment WHERE source <> 'adjudicate')
         WHERE task.use = 'work'
         GROUP BY task.id, task.num_votes HAVING count(vote.id) <> task.num_votes""",
@@ -25,8 +25,7 @@ _RULES = {
     "task {} has {} votes where {} were asked for": """
         SELECT task.id, task.num_votes, campaign.overlap FROM task
         JOIN campaign ON campaign.id = task.campaign_id
-        WHERE task.num_votes > campaign.overlap AND campaign.settings NOT LIKE '%"list"%'
-            AND campaign.settings NOT LIKE '%"arena"%'""",
+        WHERE task.num_votes > campaign.overlap AND campaign.id IN :pooled""",
     "campaign {} counts {} tasks and has {}": """
         SELECT campaign.name, campaign.num_tasks, count(task.id) FROM campaign
         LEFT JOIN task ON task.campaign_id = campaign.id AND task.use = 'work'
@@ -65,7 +64,10 @@ _RULES = {
         JOIN vote ON vote.assignment_id = assignment.id AND vote.live
         WHERE assignment.open""",
 }
-"""What must not be found, and the query that finds it."""
+"""What must not be found, and the query that finds it.
+
+``dropping`` are the campaigns in which a skip fills a place, ``pooled`` those that hand out tasks.
+"""
 
 
 _COUNTED = {"person": "people", "campaign": "campaigns", "task": "tasks", "vote": "votes"}
@@ -85,15 +87,25 @@ def examine(store: Store) -> Findings:
     with store.read() as session:
         if store.kind == "sqlite":
             _damage(session, problems)
+        settings = read_settings(session, problems)
+        which = {
+            "dropping": [number for number, one in settings.items() if one.skip == "drop"],
+            "pooled": [number for number, one in settings.items() if one.source == "pool"],
+        }
         for sentence, query in _RULES.items():
-            for row in session.execute(text(query)):
+            for row in session.execute(_statement(query), which):
                 problems.add(sentence, *row)
-        read_through(session, problems)
+        read_contents(session, settings, problems)
         counts = {
             what: session.scalar(select(func.count()).select_from(Base.metadata.tables[name])) or 0
             for name, what in _COUNTED.items()
         }
     return Findings(counts, problems.lines())
+
+
+def _statement(query: str) -> TextClause:
+    lists = (name for name in ("dropping", "pooled") if f":{name}" in query)
+    return text(query).bindparams(*(bindparam(name, expanding=True) for name in lists))
 
 
 def _damage(session: Session, problems: Problems) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def test_every_library_that_is_imported_is_declared():
     foreign = imported - set(sys.stdlib_module_names) - {"rlhf", "labeling_ui"}
     assert "torch" in foreign
     assert {NAME_OF.get(name, name) for name in foreign} <= DECLARED.keys()
+
+
+NEVER_EDITED = "migrations/versions"
+"""What brought old databases up to date stays as it was written, long or not."""
+
+
+def test_no_folder_holds_more_than_15_modules_and_no_module_350_lines():
+    modules = [path for room in ("rlhf", "labeling_ui") for path in (ROOT / room).rglob("*.py")]
+    per_folder = Counter(path.parent for path in modules)
+    assert {str(folder): count for folder, count in per_folder.items() if count > 15} == {}
+    lines = {str(path): path.read_text("utf-8").count("\n") for path in modules}
+    long = [path for path, count in lines.items() if count >= 350 and NEVER_EDITED not in path]
+    assert long == []
 
 
 def test_what_is_declared_is_held_to_a_version_that_fits_and_is_the_one_tested():

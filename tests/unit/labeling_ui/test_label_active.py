@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import count
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 import rlhf.model.scorer
 from labeling_ui.campaigns import assignment as assign
@@ -41,6 +41,22 @@ def handed_out(campaigns, rater):
         answer = Answer(item.assignment, "skip", f"key-{next(KEYS):08}")
         campaigns.submit("one", rater, answer)
     return found
+
+
+def test_votes_are_read_before_the_database_is_locked_for_writing(store):
+    campaigns = Campaigns(store)
+    settings = Settings(overlap=2, random_share=0.5)
+    campaigns.add("one", tasks(2), settings=settings)
+    locked: list[str] = []
+
+    def heard(connection, _cursor, statement, *_):
+        if connection.get_execution_options().get("write"):
+            locked.append(statement)
+
+    event.listen(store._engine, "before_cursor_execute", heard)
+    rank_by_disagreement(store, "one")
+    assert any(statement.startswith("UPDATE task") for statement in locked)
+    assert [statement for statement in locked if "FROM vote" in statement] == []
 
 
 class Lengths:

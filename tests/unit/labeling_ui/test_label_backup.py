@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from labeling_ui.campaigns.answers import Answer
-from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.service import Campaigns, utc_now
+from labeling_ui.campaigns.setup import make
 from labeling_ui.campaigns.tasks import Settings, Task
 from labeling_ui.db.store import Store
-from labeling_ui.db.tables import Base
+from labeling_ui.db.tables import Base, CampaignRow
 from labeling_ui.maintenance.backup import copy_to_file, fill_from_file
 from labeling_ui.maintenance.integrity import examine
 from labeling_ui.results.export import export
@@ -24,10 +25,10 @@ from tests.labeling import PASSWORD, cheap_accounts, tasks
 HERE = Path(__file__).parent
 
 
-def used(store: Store) -> None:
+def used(store: Store, settings: Settings = Settings(overlap=2)) -> None:  # noqa: B008 - frozen
     """A campaign with votes of two raters, one skip and one answer withdrawn."""
     campaigns, accounts = Campaigns(store), cheap_accounts(store)
-    campaigns.add("one", tasks(4), settings=Settings(overlap=2), guidelines="Be fair.")
+    campaigns.add("one", tasks(4), settings=settings, guidelines="Be fair.")
     for name in ("ann", "bob"):
         rater = accounts.add(name, PASSWORD, "rater").id
         for number, choice in enumerate(("left", "tie", "skip")):
@@ -64,6 +65,35 @@ def test_the_doctor_sees_that(store, statement):
     with store.write() as session:
         session.execute(text(statement))
     assert any(re.search(BREAKS[statement], sentence) for sentence in examine(store).problems)
+
+
+@pytest.mark.parametrize("aspect", ["list", "arena"])
+def test_the_doctor_sees_a_task_with_too_many_votes_whatever_the_aspects_are_called(store, aspect):
+    used(store, Settings(overlap=2, aspects=(aspect,)))
+    assert examine(store).problems == ()
+    with store.write() as session:
+        session.execute(text("UPDATE campaign SET overlap = 1"))
+    said = "task 1 has 2 votes where 1 were asked for"
+    assert any(problem.startswith(said) for problem in examine(store).problems)
+
+
+@pytest.mark.parametrize("rules", [{"skip": "drop"}, {"aspects": ["drop", "list"]}])
+def test_settings_are_read_as_json_however_they_are_spaced(store, rules):
+    used(store, Settings(overlap=2, **rules))
+    with store.write() as session:
+        [row] = session.scalars(select(CampaignRow))
+        row.settings = json.dumps(json.loads(row.settings), indent=2, separators=(",", ":"))
+    assert examine(store).problems == ()
+
+
+def test_a_campaign_of_battles_hands_out_no_work_however_its_settings_are_spaced(store):
+    campaigns = Campaigns(store)
+    campaigns.add("one", [], settings=Settings(aspects=("arena",)))
+    with store.write() as session:
+        make(session, "battles", Settings(source="arena"), utc_now())
+        for row in session.scalars(select(CampaignRow)):
+            row.settings = json.dumps(json.loads(row.settings), separators=(",", ":"))
+    assert campaigns.names() == [("one", "")]
 
 
 HELD = {

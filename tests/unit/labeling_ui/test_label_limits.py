@@ -8,6 +8,7 @@ from labeling_ui.accounts.rate_limits import (
     SIGN_INS,
     Allowance,
     Rate,
+    Throttle,
     TooMany,
 )
 
@@ -79,6 +80,34 @@ def test_memory_does_not_grow_with_those_who_came_once():
         clock.now += 1
         rate.spend(str(number))
     assert len(rate._whole_at) <= 20_001
+
+
+class Counting(float):
+    """A time that counts how often it is compared or subtracted from."""
+
+    done = 0
+
+    def __lt__(self, other):
+        Counting.done += 1
+        return float(self) < other
+
+    def __sub__(self, other):
+        Counting.done += 1
+        return float(self) - other
+
+
+@pytest.mark.parametrize("kind", ["rate", "throttle"])
+def test_the_cost_of_a_request_does_not_grow_with_how_many_others_ask(kind):
+    clock = Clock()
+    rate = Rate(Allowance("requests", 1e-4, 3), clock=lambda: Counting(clock.now))
+    limit = rate.spend if kind == "rate" else Throttle(clock=lambda: Counting(clock.now)).try_at
+    for number in range(25_000):
+        limit(f"one of many {number}")
+    Counting.done = 0
+    for number in range(1000):
+        clock.now += 0.01
+        limit(f"another {number}")
+    assert Counting.done < 10 * 1000
 
 
 def test_a_program_that_votes_50_times_a_second_for_a_minute_passes():

@@ -1,6 +1,8 @@
+import json
 import sqlite3
 import stat
 from contextlib import closing
+from dataclasses import fields
 
 import pytest
 from sqlalchemy import make_url, select, text
@@ -8,8 +10,10 @@ from sqlalchemy.exc import IntegrityError
 
 from labeling_ui.campaigns.answers import Answer
 from labeling_ui.campaigns.service import Campaigns
+from labeling_ui.campaigns.tasks import Settings
 from labeling_ui.db.store import SCHEMA, Store, StoreError
 from labeling_ui.db.tables import AuditRow
+from labeling_ui.maintenance.integrity import examine
 from tests.labeling import PASSWORD, cheap_accounts, tasks
 
 
@@ -42,6 +46,31 @@ def test_a_database_opens_again_with_what_it_held(tmp_path):
     for _ in range(2):
         with closing(Store(tmp_path / "label.db")) as store, store.read() as session:
             assert session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA
+
+
+def test_a_campaign_keeps_every_rule_whatever_the_defaults_become(store):
+    """What was left out is filled in as it was when it was left out."""
+    Campaigns(store).add("one", tasks(1), settings=Settings(overlap=2))
+    names = {one.name for one in fields(Settings)}
+    with store.read() as session:
+        kept = json.loads(session.scalar(text("SELECT settings FROM campaign")))
+    assert kept.keys() == names
+    assert kept["overlap"] == 2
+    with store.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        session.execute(text("""UPDATE campaign SET settings = '{"overlap"\\:2}'"""))
+    with closing(Store(store.database)) as again, again.read() as session:
+        assert json.loads(session.scalar(text("SELECT settings FROM campaign"))) == kept
+        assert session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA
+
+
+def test_settings_that_cannot_be_read_do_not_keep_a_database_from_being_opened(store):
+    Campaigns(store).add("one", tasks(1))
+    with store.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        session.execute(text("UPDATE campaign SET settings = '{'"))
+    with closing(Store(store.database)) as again:
+        assert "the settings of campaign one cannot be read" in examine(again).problems
 
 
 def test_a_newer_schema_is_refused_in_one_sentence(tmp_path):
