@@ -13,7 +13,7 @@ import torch
 from packaging.requirements import Requirement
 
 from rlhf import provenance
-from rlhf.model.kernels import kernel_error
+from rlhf.model.checks.kernels import kernel_error
 from rlhf.model.load import compute_dtype
 
 _TOLERANCE = 0.05

@@ -32,7 +32,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
-from rlhf.model.base_checks import refuse_other_tensors
+from rlhf.model.checks.base_checks import refuse_other_tensors
 from rlhf.model.lora import fuse
 from rlhf.model.shards import whole
 

@@ -11,7 +11,7 @@ from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.model.adapters import load_adapter
-from rlhf.model.base_checks import refuse_unknown_tokens
+from rlhf.model.checks.base_checks import refuse_unknown_tokens
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.scoring import Sequences, sequences
 from rlhf.model.start import Start

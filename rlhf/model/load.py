@@ -28,7 +28,7 @@ from rlhf import processes
 from rlhf.chat import plain_template
 from rlhf.config import Dtype, ModelConfig
 from rlhf.errors import ModelError
-from rlhf.model.base_checks import (
+from rlhf.model.checks.base_checks import (
     refuse_incomplete,
     refuse_nothing_quantized,
     refuse_other_kinds,

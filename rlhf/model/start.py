@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
 from rlhf.model.adapters import load_adapter, new_adapter
-from rlhf.model.base_checks import refuse_unknown_tokens
+from rlhf.model.checks.base_checks import refuse_unknown_tokens
 from rlhf.model.load import BaseSpec, fingerprint, load_base, load_tokenizer
 from rlhf.runs import POLICY_STAGES, open_run
 

@@ -18,7 +18,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rlhf import processes
 from rlhf.model.adapters import copy_adapter
-from rlhf.model.finite import refuse_non_finite, trained
+from rlhf.model.checks.finite import refuse_non_finite, trained
 from rlhf.model.roles import acting_as, only_trainable_train, role_parameters
 from rlhf.model.scoring import response_states, token_logprobs
 from rlhf.ppo import checkpoints

@@ -23,7 +23,7 @@ from rlhf.chat import IGNORED, encode_completion, encode_demonstration, encode_t
 from rlhf.config import PretrainConfig, SourceConfig
 from rlhf.data.sources import read, read_texts
 from rlhf.errors import ConfigError, DataError
-from rlhf.model.base_checks import refuse_unknown_tokens
+from rlhf.model.checks.base_checks import refuse_unknown_tokens
 from rlhf.model.load import BaseSpec, load_base, load_tokenizer
 from rlhf.model.scratch import new_model, new_tokenizer
 from rlhf.records import Demonstration

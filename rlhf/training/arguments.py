@@ -28,7 +28,7 @@ from rlhf.config import DataConfig, StageConfig
 from rlhf.errors import ConfigError
 from rlhf.model.adapters import save_adapter
 from rlhf.model.bases import context_length
-from rlhf.model.finite import refuse_non_finite, trained
+from rlhf.model.checks.finite import refuse_non_finite, trained
 from rlhf.model.load import compute_dtype, quantized
 from rlhf.model.shards import is_sharded, whole
 from rlhf.model.start import Start

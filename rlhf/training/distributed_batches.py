@@ -5,7 +5,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import Trainer
 
-from rlhf.model.finite import refuse_non_finite, trained
+from rlhf.model.checks.finite import refuse_non_finite, trained
 
 
 class WholeLoss(Trainer):

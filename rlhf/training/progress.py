@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rlhf import processes
 from rlhf.model.adapters import allocate_ranks, schedule_ranks
-from rlhf.model.finite import refuse_non_finite, trained
+from rlhf.model.checks.finite import refuse_non_finite, trained
 from rlhf.report import write_live_report
 from rlhf.runs import Run
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from rlhf.model.adapters import rank_state, restore_ranks
-from rlhf.model.base_checks import refuse_other_tensors
-from rlhf.model.finite import refuse_non_finite, trained
+from rlhf.model.checks.base_checks import refuse_other_tensors
+from rlhf.model.checks.finite import refuse_non_finite, trained
 from rlhf.model.shards import put, whole
 from rlhf.training.distributed_batches import Sharing
 

@@ -5,7 +5,7 @@ import torch
 from bitsandbytes.nn.modules import Linear4bit
 
 from rlhf import cli
-from rlhf.model.kernels import kernel_error
+from rlhf.model.checks.kernels import kernel_error
 
 pytestmark = pytest.mark.integration
 
