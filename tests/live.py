@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from bitsandbytes.nn.modules import Linear8bitLt, Params4bit
+from bitsandbytes.nn.parametrize import Bnb4bitParametrization
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -73,6 +74,10 @@ def _held(module: nn.Module) -> Iterator[Tensor]:
             yield from (state.absmax, state.code, state.offset)
             yield from (state.state2.absmax, state.state2.code)
     for layer in module.modules():
+        if isinstance(layer, Bnb4bitParametrization):  # experts
+            state = layer.quant_state
+            yield from (state.absmax, state.code, state.offset)
+            yield from (state.state2.absmax, state.state2.code)
         if isinstance(layer, Linear8bitLt):
             # a first forward moves it from the weight to the layer
             scale = cast("Any", layer.weight).SCB

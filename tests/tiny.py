@@ -31,6 +31,7 @@ _COMMON: dict[str, Any] = {
     "max_position_embeddings": 256,
 }
 _GEMMA = _COMMON | {"head_dim": 16, "sliding_window": 64}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 64}
 # each architecture's own arguments; nf4 wants layers of a multiple of 64
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": _COMMON,
@@ -54,6 +55,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "gpt2": {"vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256},
 }
+
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": _COMMON | _EXPERTS | {"num_local_experts": 4},
+    "qwen3_moe": _COMMON | _EXPERTS | {"num_experts": 4, "head_dim": 16},
+    "gpt_oss": _GEMMA | _EXPERTS | {"num_local_experts": 4},
+}
+"""Of experts."""
 
 
 def tokenizer(*, pad_is_eos: bool = False) -> PreTrainedTokenizerFast:
@@ -87,7 +95,7 @@ def save_base(
     ends = {"bos_token_id": None, "eos_token_id": tok.eos_token_id}
     config = AutoConfig.for_model(
         architecture,
-        **({**ARCHITECTURES[architecture], **ends, "pad_token_id": tok.pad_token_id}),
+        **({**(ARCHITECTURES | MIXTURES)[architecture], **ends, "pad_token_id": tok.pad_token_id}),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -97,7 +105,7 @@ def save_base(
                 # zero biases would hide a bias that is lost, initial std .02 all of attention
                 if parameter.ndim == 1 and "norm" not in name:
                     parameter.normal_(std=0.1)
-                elif parameter.ndim == 2:
+                elif parameter.ndim in (2, 3):
                     parameter.mul_(5)
     model.save_pretrained(folder)
     tok.save_pretrained(folder)

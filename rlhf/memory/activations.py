@@ -68,9 +68,27 @@ def layer_kept(one: Pass) -> int:
         norms += (q + kv + shape.heads + shape.kv_heads) * FP32
     if one.model.tuning == "full":
         norms += family.norms * shape.hidden * FP32  # the normed states, for the norms' weights
-    mlp = 3 * shape.intermediate * e  # gate, its activation, up
-    per_token = norms + _attention(one) + mlp + _into_linears(one)
+    per_token = norms + _attention(one) + _mlp(one) + _into_linears(one)
     return one.tokens * per_token
+
+
+def _mlp(one: Pass) -> int:
+    """Of each token: gate, its activation and up; or what leads to its experts.
+
+    Experts in 4 bits are passed again in the backward pass (:mod:`rlhf.model.experts`).
+    """
+    shape = one.shape
+    if not shape.num_experts:
+        return 3 * shape.intermediate * one.dtype
+    router = (shape.num_experts + 2 * shape.top_k) * FP32 + shape.top_k * INT64
+    into = shape.hidden * one.dtype
+    return router + into + (0 if one.model.storage == "nf4" else _inside_experts(one))
+
+
+def _inside_experts(one: Pass) -> int:
+    """Of each token, for each expert that it passes: its copy, what is inside, and what comes out."""
+    shape = one.shape
+    return shape.top_k * (2 * shape.hidden + 5 * shape.intermediate) * one.dtype
 
 
 def _attention(one: Pass) -> int:
@@ -130,7 +148,10 @@ def backward(one: Pass) -> int:
     """
     shape, e = one.shape, one.dtype
     again = layer_kept(one) if one.checkpointing else 0
-    return again + one.tokens * (2 * shape.intermediate + shape.hidden) * e + scratch(one)
+    if shape.num_experts and one.model.storage == "nf4":
+        again += one.tokens * _inside_experts(one)
+    wide = 2 * shape.top_k * shape.intermediate
+    return again + one.tokens * (wide + shape.hidden) * e + scratch(one)
 
 
 def forward(one: Pass) -> int:
@@ -142,7 +163,9 @@ def forward(one: Pass) -> int:
     shape, e = one.shape, one.dtype
     h, q, kv = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     wide = 4 if one.model.tuning in _UNFUSED else 3
+    experts = _inside_experts(one) // e if shape.num_experts else 0
     most = max(
+        experts + 4 * h,
         wide * shape.intermediate + 4 * h,
         3 * h + 4 * q + 2 * kv,
         4 * h + 3 * (q + kv),
@@ -155,10 +178,11 @@ def forward(one: Pass) -> int:
 
 
 def scratch(one: Pass) -> int:
-    """The largest weight, dequantised for its product."""
+    """The largest weight, dequantised for its product; or all experts of a block."""
     if one.model.storage == "none":
         return 0
-    return max(linear.numbers for linear in one.shape.linears) * one.dtype
+    experts = sum(linear.numbers for linear in one.shape.experts)
+    return max(experts, *(linear.numbers for linear in one.shape.linears)) * one.dtype
 
 
 def casts(one: Pass) -> int:

@@ -38,7 +38,13 @@ class _Family:
     tied: bool = False
     """Whether input and output embeddings are one matrix where the config does not say."""
     caps_scores: bool = False
-    """Attention scores are bounded, which only eager attention does."""
+    """Attention scores are bounded, or have a sink, which only eager attention does."""
+    experts: bool = False
+    """In the place of each block's MLP."""
+    width: str = "intermediate_size"
+    """The key of how wide an MLP, or an expert, is."""
+    expert_bias: bool = False
+    """Router and experts have biases, and each head of the attention a sink."""
 
 
 FAMILIES = {
@@ -49,6 +55,9 @@ FAMILIES = {
     "phi3": _Family(fused=True),
     "gemma2": _Family(norms=4, tied=True, caps_scores=True),
     "gemma3_text": _Family(norms=4, head_norms=True, tied=True),
+    "mixtral": _Family(experts=True),
+    "qwen3_moe": _Family(head_norms=True, experts=True, width="moe_intermediate_size"),
+    "gpt_oss": _Family(caps_scores=True, experts=True, expert_bias=True),
 }
 """By the ``model_type`` of a config."""
 
@@ -87,6 +96,10 @@ class Shape:
     """How far back each layer looks; None for all the way."""
     bias: bool = False
     """Whether every linear layer of the attention has one."""
+    num_experts: int = 0
+    """In each block; 0 where it has one MLP. ``intermediate`` is then the width of one."""
+    top_k: int = 1
+    """Experts that each token passes."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any], where: str) -> Self:
@@ -101,27 +114,32 @@ class Shape:
                 f"{where}: no memory plan for model_type {kind!r}; it is one of "
                 f"{', '.join(FAMILIES)}"
             )
+        family = FAMILIES[kind]
+        if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
+            raise ModelError(f"{where}: no memory plan for experts in some of the layers only")
         try:
             heads, layers = config["num_attention_heads"], config["num_hidden_layers"]
             return cls(
                 family=kind,
                 vocab=config["vocab_size"],
                 hidden=config["hidden_size"],
-                intermediate=config["intermediate_size"],
+                intermediate=config[family.width],
                 layers=layers,
                 heads=heads,
                 kv_heads=config.get("num_key_value_heads") or heads,
                 head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-                tied=config.get("tie_word_embeddings", FAMILIES[kind].tied),
+                tied=config.get("tie_word_embeddings", family.tied),
                 windows=_windows(config, layers),
                 bias=config.get("attention_bias", False),
+                num_experts=_num_experts(config) if family.experts else 0,
+                top_k=config["num_experts_per_tok"] if family.experts else 1,
             )
         except KeyError as error:
             raise ModelError(f"{where}: `{error.args[0]}` is missing from the config") from error
 
     @property
     def linears(self) -> tuple[Linear, ...]:
-        """Of one block, in the order in which they act."""
+        """Of one block, in the order in which they act; without its experts."""
         family, h, i = FAMILIES[self.family], self.hidden, self.intermediate
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         bias = family.qkv_bias or self.bias
@@ -131,11 +149,21 @@ class Shape:
             return (
                 Linear("qkv_proj", h, q + 2 * kv), out, Linear("gate_up_proj", h, 2 * i), down,
             )  # fmt: skip
-        return (
+        attention = (
             Linear("q_proj", h, q, bias), Linear("k_proj", h, kv, bias),
             Linear("v_proj", h, kv, bias), out,
-            Linear("gate_proj", h, i), Linear("up_proj", h, i), down,
         )  # fmt: skip
+        if self.num_experts:
+            return attention
+        return (*attention, Linear("gate_proj", h, i), Linear("up_proj", h, i), down)
+
+    @property
+    def experts(self) -> tuple[Linear, ...]:
+        """The two weights of one block that hold all its experts; none where it has one MLP."""
+        h, i, n = self.hidden, self.intermediate, self.num_experts
+        if not n:
+            return ()
+        return Linear("gate_up_proj", n * h, 2 * i), Linear("down_proj", n * i, h)
 
     @property
     def norms(self) -> int:
@@ -150,14 +178,17 @@ class Shape:
 
     @property
     def in_linears(self) -> int:
-        """Numbers in the weights of all linear layers of the trunk."""
-        return self.layers * sum(linear.numbers for linear in self.linears)
+        """Numbers in the weights of all linear layers of the trunk, and of its experts."""
+        return self.layers * sum(linear.numbers for linear in (*self.linears, *self.experts))
 
     @property
     def elsewhere(self) -> int:
-        """Numbers in norms and biases."""
-        biases = sum(linear.outputs for linear in self.linears if linear.bias)
-        return self.layers * (self.norms + biases) + self.hidden
+        """Numbers in norms, biases, routers and sinks."""
+        beside = sum(linear.outputs for linear in self.linears if linear.bias)
+        beside += self.num_experts * self.hidden
+        if FAMILIES[self.family].expert_bias:
+            beside += self.num_experts * (1 + 2 * self.intermediate + self.hidden) + self.heads
+        return self.layers * (self.norms + beside) + self.hidden
 
     @property
     def parameters(self) -> int:
@@ -182,6 +213,11 @@ def read_shape(base: str, revision: str | None = None) -> Shape:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: not a config.json ({error})") from error
     return Shape.of(config.get("text_config", config), str(file))
+
+
+def _num_experts(config: Mapping[str, Any]) -> int:
+    """Under Transformers' name, or under the one that Qwen's own files have."""
+    return config.get("num_experts") or config["num_local_experts"]
 
 
 def _from_hub(base: str, revision: str | None) -> Path:

@@ -49,12 +49,13 @@ def weight_bytes(linear: Linear, storage: Storage, dtype: int) -> int:
 
 
 def trunk_bytes(shape: Shape, storage: Storage, dtype: int) -> int:
-    """The weights of all linear layers of the trunk."""
-    return shape.layers * sum(weight_bytes(linear, storage, dtype) for linear in shape.linears)
+    """The weights of all linear layers of the trunk, and of its experts."""
+    layers = (*shape.linears, *shape.experts)
+    return shape.layers * sum(weight_bytes(linear, storage, dtype) for linear in layers)
 
 
 def rest_bytes(shape: Shape, dtype: int) -> int:
-    """What is never quantised, beside the embeddings: norms, biases, rotary frequencies.
+    """What is never quantised, beside the embeddings: norms, biases, routers, rotary frequencies.
 
     The frequencies are in fp32 and held twice, as Transformers does; Gemma 3 has a set for layers
     that slide and one for those that do not. Gemmas also hold the scale of their embeddings.
@@ -86,7 +87,7 @@ def adapter_tensors(shape: Shape, config: ModelConfig) -> list[int]:
 
 def _ia3(linear: Linear, shape: Shape) -> list[int]:
     """PEFT's choice of layers, by family, and one for the input of the last layer of the MLP."""
-    first = "k_proj" if shape.family in ("llama", "mistral") else "q_proj"
+    first = "k_proj" if shape.experts or shape.family in ("llama", "mistral") else "q_proj"
     if linear.name in (first, "v_proj"):
         return [linear.outputs]
     return [linear.inputs] if linear.name == "down_proj" else []

@@ -30,9 +30,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from rlhf.config import LoraConfig as Lora
 from rlhf.config import ModelConfig, Tuning
 from rlhf.errors import ModelError
 from rlhf.model.checks.base_checks import refuse_other_tensors
+from rlhf.model.experts import has_experts, linears_beside_experts, refuse_experts
 from rlhf.model.lora import fuse
 from rlhf.model.shards import whole
 
@@ -249,7 +251,10 @@ def _peft_config(model: PreTrainedModel, config: ModelConfig) -> PeftConfig:
             **_low_rank(model, config), target_r=rank, init_r=math.ceil(1.5 * rank), total_step=100
         )
     if config.tuning == "ia3":
-        return IA3Config(task_type=TaskType.CAUSAL_LM, fan_in_fan_out=_transposed(model))
+        # beside experts, PEFT knows the attention's layers only if they are named
+        own = {"target_modules": ["k_proj", "v_proj"], "feedforward_modules": []}
+        own = own if has_experts(model) else {}
+        return IA3Config(**own, task_type=TaskType.CAUSAL_LM, fan_in_fan_out=_transposed(model))
     virtual: dict[str, Any] = {
         "task_type": TaskType.CAUSAL_LM,
         "num_virtual_tokens": config.num_virtual_tokens,
@@ -276,10 +281,19 @@ def _low_rank(model: PreTrainedModel, config: ModelConfig) -> dict[str, Any]:
         "task_type": TaskType.CAUSAL_LM,
         "lora_alpha": 2 * lora.rank if lora.alpha is None else lora.alpha,
         "lora_dropout": lora.dropout,
-        "target_modules": lora.target_modules,
+        "target_modules": _targets(model, lora),
         "exclude_modules": _excluded(model) if lora.target_modules == "all-linear" else None,
         "fan_in_fan_out": _transposed(model),
     }
+
+
+def _targets(model: PreTrainedModel, lora: Lora) -> str | list[str]:
+    if not has_experts(model):
+        return lora.target_modules
+    if lora.target_modules == "all-linear":
+        return linears_beside_experts(model)
+    refuse_experts(model, lora.target_modules)
+    return lora.target_modules
 
 
 def _excluded(model: PreTrainedModel) -> list[str] | None:

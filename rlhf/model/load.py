@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from rlhf.model.checks.base_checks import (
     refuse_other_logits,
     refuse_other_storage,
 )
+from rlhf.model.experts import quantize_experts, storage_line
 
 _FINGERPRINTED = 1 << 20
 """Bytes hashed at either end of a weight file; whole files would take minutes at 8B."""
@@ -136,6 +138,10 @@ def load_base(spec: BaseSpec) -> PreTrainedModel:
     differentiable(model)
     if spec.storage != "none":
         refuse_nothing_quantized(model, spec.storage, spec.path)
+        quantize_experts(model, spec.storage, spec.path)
+        line = storage_line(model, spec.storage, spec.path)
+        if processes.is_first():
+            print(f"{spec.path}: {line}", file=sys.stderr)
         model.requires_grad_(requires_grad=False)
     refuse_other_logits(model.eval(), spec.path)
     return model

@@ -44,7 +44,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, 
     def make(family: str = "llama", **changes: Any) -> tuple[Path, Shape]:
         folder = root / f"{family}-{hash(str(changes))}"
         if not folder.exists():
-            own = tiny.ARCHITECTURES[family] | _WIDE | changes
+            own = (tiny.ARCHITECTURES | tiny.MIXTURES)[family] | _WIDE | changes
             if family == "mistral":
                 own["sliding_window"] = None
             ends = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 1}
