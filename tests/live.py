@@ -75,7 +75,7 @@ def _held(module: nn.Module) -> Iterator[Tensor]:
             yield from (state.state2.absmax, state.state2.code)
     for layer in module.modules():
         if isinstance(layer, Bnb4bitParametrization):  # experts
-            state = layer.quant_state
+            state = cast("Any", layer.quant_state)
             yield from (state.absmax, state.code, state.offset)
             yield from (state.state2.absmax, state.state2.code)
         if isinstance(layer, Linear8bitLt):

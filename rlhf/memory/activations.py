@@ -59,7 +59,7 @@ class Pass:
 
 def layer_kept(one: Pass) -> int:
     """What autograd keeps of one block."""
-    shape, e = one.shape, one.dtype
+    shape = one.shape
     family = FAMILIES[shape.family]
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     # a norm is taken in fp32: its input, and the inverse root
@@ -86,7 +86,7 @@ def _mlp(one: Pass) -> int:
 
 
 def _inside_experts(one: Pass) -> int:
-    """Of each token, for each expert that it passes: its copy, what is inside, and what comes out."""
+    """Of each token, for each expert that it passes: a copy, what is inside, what comes out."""
     shape = one.shape
     return shape.top_k * (2 * shape.hidden + 5 * shape.intermediate) * one.dtype
 

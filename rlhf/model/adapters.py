@@ -252,7 +252,7 @@ def _peft_config(model: PreTrainedModel, config: ModelConfig) -> PeftConfig:
         )
     if config.tuning == "ia3":
         # beside experts, PEFT knows the attention's layers only if they are named
-        own = {"target_modules": ["k_proj", "v_proj"], "feedforward_modules": []}
+        own: dict[str, Any] = {"target_modules": ["k_proj", "v_proj"], "feedforward_modules": []}
         own = own if has_experts(model) else {}
         return IA3Config(**own, task_type=TaskType.CAUSAL_LM, fan_in_fan_out=_transposed(model))
     virtual: dict[str, Any] = {

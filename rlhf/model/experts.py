@@ -4,15 +4,16 @@ Transformers 5 keeps all experts of a layer in one parameter of three dimensions
 passes by: it knows linear layers only, and "nf4" would be a tenth of a Mixtral.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import cast
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from bitsandbytes.nn.parametrize import Bnb4bitParametrization, replace_parameter_4bit
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -36,7 +37,7 @@ def experts_of(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     for module in model.modules():
         for name, p in module.named_parameters(recurse=False):
             # convolutions and RWKV's mixtures of tokens have as many dimensions
-            is_convolution = isinstance(module, _ConvNd) or 1 in p.shape
+            is_convolution = isinstance(module, nn.Conv1d) or 1 in p.shape
             if p.ndim == _EXPERTS and not is_convolution:
                 yield module, name
 
@@ -109,11 +110,11 @@ def _recomputed(forward: Callable[..., Tensor], *args: Tensor, **kwargs: Tensor)
 
     if not torch.is_grad_enabled():
         return once(*args, **kwargs)
-    return checkpoint(once, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+    return checkpoint(partial(once, **kwargs), *args, use_reentrant=False, preserve_rng_state=False)
 
 
 def stored_numbers(model: PreTrainedModel) -> Counter[str]:
-    """How many of the weights beside the embeddings are stored how: nf4, int8, or a dtype's name."""
+    """How many weights beside the embeddings are stored how: nf4, int8, or a dtype's name."""
     found: Counter[str] = Counter()
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     skipped = {id(p) for end in ends if isinstance(end, nn.Module) for p in end.parameters()}
@@ -134,7 +135,7 @@ def _stored(module: nn.Module, name: str, p: Tensor) -> tuple[str, int]:
     if isinstance(module, parametrize.ParametrizationList):
         [quantized] = module
         assert isinstance(quantized, Bnb4bitParametrization)
-        return "nf4", quantized.quant_state.shape.numel()
+        return "nf4", math.prod(cast("torch.Size", quantized.quant_state.shape))
     return str(p.dtype).removeprefix("torch."), p.numel()
 
 

@@ -141,7 +141,7 @@ def load_base(spec: BaseSpec) -> PreTrainedModel:
         quantize_experts(model, spec.storage, spec.path)
         line = storage_line(model, spec.storage, spec.path)
         if processes.is_first():
-            print(f"{spec.path}: {line}", file=sys.stderr)
+            sys.stderr.write(f"{spec.path}: {line}\n")
         model.requires_grad_(requires_grad=False)
     refuse_other_logits(model.eval(), spec.path)
     return model

@@ -58,7 +58,7 @@ def test_sft_reward_dpo_and_ppo_train_on_experts_in_4_bits_and_resume_to_the_ver
         reward.run(config(RewardConfig, runs["reward"], preferences, sft=str(runs["sft"])))
         dpo.run(config(DPOConfig, runs["dpo"], preferences, sft=str(runs["sft"])))
         aligned = PPO | {"policy": str(runs["sft"]), "reward": str(runs["reward"])}
-        aligned |= {"num_rollouts": 3, "save_steps": 1, "save_total_limit": 5}
+        aligned |= {"num_rollouts": 3, "save_steps": 1}
         ppo.run(config(PPOConfig, runs["ppo"], preferences, **aligned))
     assert [w.before == w.after for w in seen] == [True] * 4, "a base has changed"
     trained = load_start(Start.of_run(runs["sft"]))[0]
@@ -71,9 +71,10 @@ def test_sft_reward_dpo_and_ppo_train_on_experts_in_4_bits_and_resume_to_the_ver
             network.eval().set_adapter("ref")
             assert_close(network(input_ids=IDS).logits, of_sft)
     broken = config(PPOConfig, tmp_path / "broken", preferences, **aligned)
-    with monkeypatch.context() as patch, pytest.raises(BreakError):
+    with monkeypatch.context() as patch:
         patch.setattr(CallbackHandler, "on_step_end", break_after_2)
-        ppo.run(broken)
+        with pytest.raises(BreakError):
+            ppo.run(broken)
     ppo.run(broken, resume=True)
     assert open_run(tmp_path / "broken").facts["resumed"] == ["checkpoint-1"]
     whole, resumed = weights(runs["ppo"]), weights(tmp_path / "broken")

@@ -1,7 +1,8 @@
 """Experts in 4 bits: as many of the weights as is said, the right numbers, the right gradients."""
 
 import copy
-from typing import Any
+import math
+from typing import Any, cast
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ IDS = torch.arange(24).reshape(2, 12) + 5
 
 def adapted(model: Any, base: str) -> Any:
     """A model with an adapter that does something."""
-    model = new_adapter(model, ModelConfig(base=base, lora=LoraConfig(rank=4)))
     torch.manual_seed(1)
+    model = new_adapter(model, ModelConfig(base=base, lora=LoraConfig(rank=4)))
     for name, p in model.named_parameters():
         if "lora_B" in name:
             p.data.normal_(std=0.1)
@@ -69,7 +70,7 @@ def test_what_is_no_embedding_is_in_4_bits_and_the_router_is_whole(make_base, ki
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_dequantized_model_and_sampling_changes_nothing(make_base, kind):
     base = str(make_base(kind))
-    model = adapted(load_base(BaseSpec(base)), base)
+    model: Any = adapted(load_base(BaseSpec(base)), base)
     first = gradients(model.train())
     oracle = gradients(adapted(dequantized(base), base).train())
     assert first.keys() == oracle.keys()
@@ -87,12 +88,9 @@ def test_gradients_are_those_of_the_dequantized_model_and_sampling_changes_nothi
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_dequantized_expert_is_kept_for_the_backward_pass(make_base, kind):
     base = str(make_base(kind))
-    model = adapted(load_base(BaseSpec(base)), base).train()
-    largest = max(
-        q.quant_state.shape.numel()
-        for q in model.modules()
-        if isinstance(q, Bnb4bitParametrization)
-    )
+    model: Any = adapted(load_base(BaseSpec(base)), base).train()
+    experts = [module for module in model.modules() if isinstance(module, Bnb4bitParametrization)]
+    largest = max(math.prod(cast("torch.Size", x.quant_state.shape)) for x in experts)
     kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -131,7 +129,7 @@ def test_adapters_change_the_attention_and_neither_router_nor_experts(make_base,
 def test_what_cannot_be_stored_or_adapted_is_refused_in_words(make_base):
     base = str(make_base("mixtral"))
     with pytest.raises(
-        ModelError, match="experts of a MixtralForCausalLM cannot be stored as int8"
+        ModelError, match="experts of a Mixtral.* cannot be stored as int8"
     ):
         load_base(BaseSpec(base, storage="int8"))
     config = ModelConfig(base=base, lora=LoraConfig(target_modules=["q_proj", "w1", "w2", "w3"]))
