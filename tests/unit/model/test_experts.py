@@ -128,7 +128,7 @@ def test_adapters_change_the_attention_and_neither_router_nor_experts(make_base,
 
 def test_what_cannot_be_stored_or_adapted_is_refused_in_words(make_base):
     base = str(make_base("mixtral"))
-    with pytest.raises(ModelError, match="experts of a Mixtral.* cannot be stored as int8"):
+    with pytest.raises(ModelError, match=r"experts of a Mixtral.* cannot be stored as int8"):
         load_base(BaseSpec(base, storage="int8"))
     config = ModelConfig(base=base, lora=LoraConfig(target_modules=["q_proj", "w1", "w2", "w3"]))
     with pytest.raises(ModelError, match="w1, w2, w3 are in the experts"):
