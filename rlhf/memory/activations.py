@@ -49,7 +49,8 @@ class Pass:
     @property
     def is_eager(self) -> bool:
         """Whether the scores of every head are held, token by token."""
-        return self.attention == "eager" or FAMILIES[self.shape.family].caps_scores
+        family = FAMILIES[self.shape.family]
+        return self.attention == "eager" or family.caps_scores or family.expert_bias
 
     @property
     def tokens(self) -> int:

@@ -61,11 +61,14 @@ class Item:
     bytes: int
 
 
+PhaseName = Literal["loading", "sampling", "scoring", "training", "evaluation"]
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A part of a stage, at the moment when it takes most."""
 
-    name: Literal["sampling", "scoring", "training", "evaluation"]
+    name: PhaseName
     items: tuple[Item, ...]
 
     @property
@@ -76,8 +79,29 @@ class Phase:
 
 def phases(config: StageConfig, setup: Setup) -> tuple[Phase, ...]:
     """The phases of a stage, in the order in which they come."""
-    if isinstance(config, PPOConfig):
-        return _ppo(config, setup)
+    found = _ppo(config, setup) if isinstance(config, PPOConfig) else _by_rows(config, setup)
+    return (*_loading(setup), *found)
+
+
+def _loading(setup: Setup) -> Iterator[Phase]:
+    """Experts are loaded whole, all of them, before they are put into 4 bits."""
+    shape = setup.shape
+    if not shape.experts or setup.model.storage != "nf4":
+        return
+    linears = sum(m.weight_bytes(linear, "nf4", setup.weight) for linear in shape.linears)
+    experts = sum(linear.numbers for linear in shape.experts)
+    yield Phase(
+        "loading",
+        (
+            Item("base in nf4", shape.layers * linears),
+            Item(f"experts, {8 * setup.weight} bits", shape.layers * experts * setup.weight),
+            Item("embeddings and output", shape.embeddings * setup.weight),
+            Item("norms, biases", m.rest_bytes(shape, setup.weight)),
+        ),
+    )
+
+
+def _by_rows(config: StageConfig, setup: Setup) -> tuple[Phase, ...]:
     rows = 2 if isinstance(config, RewardConfig | DPOConfig) else 1
     training = _pass(config, setup, rows * config.per_device_train_batch_size, learns=True)
     evaluation = _pass(config, setup, rows * config.per_device_eval_batch_size, learns=False)
@@ -264,7 +288,7 @@ def _ids(one: a.Pass) -> int:
 
 
 def _worst(
-    name: Literal["sampling", "scoring", "training", "evaluation"],
+    name: PhaseName,
     always: Sequence[Item],
     moments: Sequence[Sequence[Item]],
 ) -> Phase:

@@ -24,7 +24,7 @@ from rlhf.config import (
     build,
     load_config,
 )
-from rlhf.errors import ConfigError, RunError
+from rlhf.errors import ConfigError, ModelError, RunError
 from rlhf.memory import weights
 from rlhf.memory.activations import Attention
 from rlhf.memory.phases import DEFAULT_OPTIM, Phase, Setup, phases
@@ -126,6 +126,10 @@ def _setup(config: StageConfig, options: PlanOptions) -> tuple[Setup, str]:
         shape, base = Shape.of(described, str(options.config)), "the config's architecture"
     else:
         shape, base = read_shape(model.base, model.revision), model.base
+    if shape.num_experts and model.storage == "int8":
+        raise ModelError(
+            f"{base}: experts cannot be stored as int8; use tuning: qlora or quantization: none"
+        )
     room, attention = options.prompt_length, options.attention
     return Setup(shape, model, reward, prompt_length=room, attention=attention), base
 

@@ -38,13 +38,13 @@ class _Family:
     tied: bool = False
     """Whether input and output embeddings are one matrix where the config does not say."""
     caps_scores: bool = False
-    """Attention scores are bounded, or have a sink, which only eager attention does."""
+    """Attention scores are bounded, which only eager attention does."""
     experts: bool = False
     """In the place of each block's MLP."""
     width: str = "intermediate_size"
     """The key of how wide an MLP, or an expert, is."""
     expert_bias: bool = False
-    """Router and experts have biases, and each head of the attention a sink."""
+    """Router and experts have biases, and each head a sink, which only eager attention knows."""
 
 
 FAMILIES = {
@@ -57,7 +57,7 @@ FAMILIES = {
     "gemma3_text": _Family(norms=4, head_norms=True, tied=True),
     "mixtral": _Family(experts=True),
     "qwen3_moe": _Family(head_norms=True, experts=True, width="moe_intermediate_size"),
-    "gpt_oss": _Family(caps_scores=True, experts=True, expert_bias=True),
+    "gpt_oss": _Family(experts=True, expert_bias=True),
 }
 """By the ``model_type`` of a config."""
 

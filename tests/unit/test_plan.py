@@ -11,6 +11,7 @@ import pytest
 
 from rlhf import cli
 from rlhf.config import ModelConfig, SFTConfig, load_config
+from rlhf.errors import ModelError
 from rlhf.memory import weights
 from rlhf.memory.phases import Setup, phases
 from rlhf.memory.plan import PLANNED, RESERVE, PlanOptions, facts, run, stage_of, table
@@ -233,3 +234,15 @@ def test_more_of_anything_never_takes_less():
         other = {p.name: p.total for p in phases(replace(config, **change), setup)}
         assert other[grows] > base[grows]
         assert all(other[name] >= base[name] for name in base)
+
+
+def test_experts_are_planned_for_in_16_bits_while_they_are_loaded(make_base, tmp_path):
+    base = str(make_base("mixtral"))
+    file = tmp_path / "sft.yaml"
+    file.write_text(f"out: x\nmodel: {{base: {base}}}\ndata: {{train: [{{path: x.jsonl}}]}}\n")
+    loading, *_ = run(PlanOptions(config=file)).phases
+    sizes = {item.name: item.bytes for item in loading.items}
+    assert loading.name == "loading"
+    assert sizes["experts, 16 bits"] == 2 * 4 * (2 * 128 * 64 + 64 * 128) * 2
+    with pytest.raises(ModelError, match="experts cannot be stored as int8"):
+        run(PlanOptions(config=file, overrides=["model.tuning=lora", "model.quantization=int8"]))

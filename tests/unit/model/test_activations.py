@@ -105,7 +105,10 @@ def test_autograd_keeps_of_each_block_exactly_what_is_planned(wide, family, chan
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2"])
+@pytest.mark.parametrize(
+    "family",
+    [*["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "mixtral", "qwen3_moe", "gpt_oss"]],
+)
 def test_autograd_keeps_within_a_fifth_of_what_is_planned(wide, family, checkpointing):
     folder, shape = wide(family)
     model, config = loaded(folder)

@@ -56,7 +56,7 @@ def dequantized(base: str) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_embedding_is_in_4_bits_and_the_router_is_whole(make_base, kind, capsys):
     base = str(make_base(kind))
-    model = load_base(BaseSpec(base))
+    model: Any = load_base(BaseSpec(base))
     found, whole = stored_numbers(model), load_base(BaseSpec(base, storage="none"))
     ends = 2 * model.get_input_embeddings().weight.numel()
     assert found.total() == sum(p.numel() for p in whole.parameters()) - ends
