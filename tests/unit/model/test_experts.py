@@ -9,7 +9,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn.modules import Linear4bit
 from bitsandbytes.nn.parametrize import Bnb4bitParametrization
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from rlhf.config import LoraConfig, ModelConfig
@@ -46,7 +46,7 @@ def dequantized(base: str) -> Any:
         if isinstance(module, Linear4bit):
             weight: Any = module.weight
             numbers = dequantize_4bit(weight.data, weight.quant_state)
-            whole.get_submodule(name).weight.data.copy_(numbers)
+            cast("nn.Linear", whole.get_submodule(name)).weight.data.copy_(numbers)
     for module, name in experts_of(whole):
         [path] = [n for n, m in whole.named_modules() if m is module]
         setattr(module, name, torch.nn.Parameter(getattr(model.get_submodule(path), name)))
