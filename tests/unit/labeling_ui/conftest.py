@@ -5,12 +5,10 @@ import pytest
 from labeling_ui.db.store import Store
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def store(request, tmp_path):
-    where = tmp_path / "label.db"
-    if request.param == "postgresql":
-        where = request.getfixturevalue("postgresql").fresh()
-    with closing(Store(where)) as opened:
+@pytest.fixture
+def store(tmp_path):
+    """A database; ``tests/integration/labeling_ui`` runs the same tests on PostgreSQL."""
+    with closing(Store(tmp_path / "label.db")) as opened:
         yield opened
 
 
@@ -18,3 +16,11 @@ def store(request, tmp_path):
 def sqlite(tmp_path):
     with closing(Store(tmp_path / "label.db")) as opened:
         yield opened
+
+
+def pytest_collection_modifyitems(config, items):
+    """What needs a PostgreSQL server alone runs beside the twins."""
+    here = [item for item in items if item.path.parent.match("tests/unit/labeling_ui")]
+    there = [i for i in here if "postgresql" in i.fixturenames and "store" not in i.fixturenames]
+    config.hook.pytest_deselected(items=there)
+    items[:] = [item for item in items if item not in there]

@@ -1,0 +1,1 @@
+from tests.unit.labeling_ui.test_label_card import *  # noqa: F403
